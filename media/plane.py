@@ -1,5 +1,7 @@
 """The packet plane: socket-side work on every packet, with no state shared with the control plane.
 
+Unknown ids in a command raise KeyError; removing what is not there is fine.
+
 Control → plane: the methods of `Plane`. Plane → control: records, drained in batches by `Plane.drain`. A native twin
 can replace `PythonPlane` behind the same interface; both run the same tests.
 
@@ -89,7 +91,9 @@ class UnknownSsrc(NamedTuple):
 
 class Rtcp(NamedTuple):
     """A decrypted RTCP compound packet that the plane did not consume itself. The plane consumes generic NACKs for its
-    forwards (answers from the cache) and reports everything else, SR and RR included."""
+    forwards (answers from the cache) and reports everything else, SR and RR included. A subscriber's PLI or FIR is in
+    the record too, but the plane has already acted on it (`KeyFrameWanted`): do not act on it twice. Validated: the
+    lengths of all packets in it add up (a reduced-size one, RFC 5506, is accepted)."""
 
     transport: int
     data: bytes
@@ -97,7 +101,9 @@ class Rtcp(NamedTuple):
 
 
 class KeyFrameWanted(NamedTuple):
-    """A forward needs a key frame of this track (PLI/FIR of a subscriber, resume, or an unrecoverable gap)."""
+    """A forward needs a key frame of this track (PLI/FIR of a subscriber, start, resume, or an unrecoverable gap).
+    Already throttled (the first at once, then at most one per 500 ms and track) and repeated until a key frame comes:
+    send one PLI to `ssrc`, the publisher's, for each record."""
 
     track: int
     ssrc: int
@@ -142,6 +148,17 @@ class StreamStats:
     key_frames: int = 0
     last_rtp_timestamp: int = 0
     last_packet_at: float = 0.0
+
+
+class SenderReport(NamedTuple):
+    """Sender info of an SR (RFC 3550 section 6.4.1) for one forward, on the publisher's clock. `ntp` is the 64-bit NTP
+    timestamp, `rtp` the same instant in the forward's rewritten timestamps. `ntp` grows with `now`, so the middle 32
+    bits that come back as LSR name the report: keep {LSR: now} to compute the round trip time."""
+
+    ntp: int
+    rtp: int
+    packets: int
+    octets: int  # payload only
 
 
 @dataclass(slots=True)
@@ -204,6 +221,15 @@ class Plane(Protocol):
         ...
 
     def forward_stats(self, forward: int) -> StreamStats: ...
+
+    def sender_report(self, forward: int, now: float) -> SenderReport | None:
+        """What an SR for this forward says now; None until the publisher's own SR came or nothing was sent yet."""
+        ...
+
+    def set_rtt(self, transport: int, rtt_s: float) -> None:
+        """The measured round trip time. It paces NACKs to a publisher and repeated resends to a subscriber; until
+        told, 100 ms is assumed."""
+        ...
 
     def tick(self, now: float) -> None:
         """Send due NACKs for gaps of received streams (call every 20 ms)."""
