@@ -2,12 +2,12 @@
 
 Unknown ids in a command raise KeyError; removing what is not there is fine.
 
-Control → plane: the methods of `Plane`. Plane → control: records, drained in batches by `Plane.drain`. A native twin
-can replace `PythonPlane` behind the same interface; both run the same tests.
+Control → plane: the methods of `Plane`. Plane → control: records, drained in batches by `Plane.drain`. A
+native twin can replace `PythonPlane` behind the same interface; both run the same tests.
 
-Identifiers: a transport (one ICE/DTLS connection), a track (one published RTP source) and a forward (one track to one
-subscribing transport) are small integers chosen by the control plane. Times are seconds of a monotonic clock (`now`).
-"""
+Identifiers: a transport (one ICE/DTLS connection), a track (one published RTP source) and a forward (one
+track to one subscribing transport) are small integers chosen by the control plane. Times are seconds of a
+monotonic clock (`now`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Address = tuple[str, int]
 class SrtpKeys:
     """Keying material of one DTLS-SRTP association (RFC 5764 section 4.2), from the relay's side."""
 
-    profile: int  # the IANA SRTP protection profile: 0x0001 AES128_CM_SHA1_80, 0x0007 AEAD_AES_128_GCM, 0x0008 AEAD_AES_256_GCM
+    # the IANA SRTP protection profile: 0x0001 AES128_CM_SHA1_80, 0x0007 AEAD_AES_128_GCM, 0x0008 AEAD_AES_256_GCM
+    profile: int
     receive_key: bytes  # master key + salt for what the peer sends
     send_key: bytes
 
@@ -67,7 +68,7 @@ class ForwardSpec:
     history_packets: int = 1024
 
 
-# ---- records, plane → control -------------------------------------------------------------------------------------
+# ---- records, plane → control ----
 
 
 class ControlDatagram(NamedTuple):
@@ -79,7 +80,8 @@ class ControlDatagram(NamedTuple):
 
 
 class UnknownSsrc(NamedTuple):
-    """The first authenticated packet of an SSRC that nobody bound; bind it or it stays dropped (and counted)."""
+    """The first authenticated packet of an SSRC that nobody bound; bind it or it stays dropped (and
+    counted)."""
 
     transport: int
     ssrc: int
@@ -90,10 +92,11 @@ class UnknownSsrc(NamedTuple):
 
 
 class Rtcp(NamedTuple):
-    """A decrypted RTCP compound packet that the plane did not consume itself. The plane consumes generic NACKs for its
-    forwards (answers from the cache) and reports everything else, SR and RR included. A subscriber's PLI or FIR is in
-    the record too, but the plane has already acted on it (`KeyFrameWanted`): do not act on it twice. Validated: the
-    lengths of all packets in it add up (a reduced-size one, RFC 5506, is accepted)."""
+    """A decrypted RTCP compound packet that the plane did not consume itself. The plane consumes generic
+    NACKs for its forwards (answers from the cache) and reports everything else, SR and RR included. A
+    subscriber's PLI or FIR is in the record too, but the plane has already acted on it (`KeyFrameWanted`):
+    do not act on it twice. Validated: the lengths of all packets in it add up (a reduced-size one, RFC 5506,
+    is accepted)."""
 
     transport: int
     data: bytes
@@ -101,9 +104,9 @@ class Rtcp(NamedTuple):
 
 
 class KeyFrameWanted(NamedTuple):
-    """A forward needs a key frame of this track (PLI/FIR of a subscriber, start, resume, or an unrecoverable gap).
-    Already throttled (the first at once, then at most one per 500 ms and track) and repeated until a key frame comes:
-    send one PLI to `ssrc`, the publisher's, for each record."""
+    """A forward needs a key frame of this track (PLI/FIR of a subscriber, start, resume, or an unrecoverable
+    gap). Already throttled (the first at once, then at most one per 500 ms and track) and repeated until a
+    key frame comes: send one PLI to `ssrc`, the publisher's, for each record."""
 
     track: int
     ssrc: int
@@ -117,15 +120,16 @@ class FirstPacket(NamedTuple):
 
 
 class Arrivals(NamedTuple):
-    """Arrival log of one publishing transport for transport-cc feedback: (transport-wide sequence number, arrival in
-    µs of the plane's clock), in order of arrival."""
+    """Arrival log of one publishing transport for transport-cc feedback: (transport-wide sequence number,
+    arrival in µs of the plane's clock), in order of arrival."""
 
     transport: int
     packets: list[tuple[int, int]]
 
 
 class Sent(NamedTuple):
-    """Send log of one subscribing transport for the estimator: (transport-wide sequence number, sent in µs, bytes)."""
+    """Send log of one subscribing transport for the estimator: (transport-wide sequence number, sent in µs,
+    bytes)."""
 
     transport: int
     packets: list[tuple[int, int, int]]
@@ -151,9 +155,10 @@ class StreamStats:
 
 
 class SenderReport(NamedTuple):
-    """Sender info of an SR (RFC 3550 section 6.4.1) for one forward, on the publisher's clock. `ntp` is the 64-bit NTP
-    timestamp, `rtp` the same instant in the forward's rewritten timestamps. `ntp` grows with `now`, so the middle 32
-    bits that come back as LSR name the report: keep {LSR: now} to compute the round trip time."""
+    """Sender info of an SR (RFC 3550 section 6.4.1) for one forward, on the publisher's clock. `ntp` is the
+    64-bit NTP timestamp, `rtp` the same instant in the forward's rewritten timestamps. `ntp` grows with
+    `now`, so the middle 32 bits that come back as LSR name the report: keep {LSR: now} to compute the round
+    trip time."""
 
     ntp: int
     rtp: int
@@ -177,23 +182,28 @@ class Plane(Protocol):
 
     def add_transport(self, transport: int, keys: SrtpKeys, extensions: HeaderExtensions) -> None: ...
     def set_address(self, transport: int, address: Address, local: int = 0) -> None:
-        """Where this transport sends to, and the only source its RTP is accepted from (an old address is forgotten)."""
+        """Where this transport sends to, and the only source its RTP is accepted from (an old address is
+        forgotten)."""
         ...
 
     def add_track(self, transport: int, track: int, spec: TrackSpec) -> None: ...
     def bind_ssrc(self, transport: int, ssrc: int, track: int, *, rtx_for: int | None = None) -> None:
-        """`rtx_for` is the primary SSRC when `ssrc` carries its retransmissions (RFC 4588)."""
+        """`rtx_for` is the primary SSRC when `ssrc` carries its retransmissions (RFC 4588). A second primary
+        SSRC on the same track replaces the first one (the publisher reloaded); its forwards go on without a
+        break."""
         ...
 
     def add_forward(self, forward: int, transport: int, track: int, spec: ForwardSpec) -> None: ...
     def set_source(self, forward: int, track: int) -> None:
-        """Feed a forward from another track (the publisher came back with a new connection): sequence numbers and
-        timestamps go on, video starts at the next key frame, which is asked for at once. The old track may be gone."""
+        """Feed a forward from another track (the publisher came back with a new connection): sequence
+        numbers and timestamps go on, video starts at the next key frame, which is asked for at once. The old
+        track may be gone."""
         ...
 
     def map_timestamp(self, forward: int, ssrc: int, rtp_timestamp: int) -> int | None:
-        """What the publisher's `rtp_timestamp` of primary `ssrc` is in the forward's own timestamps (for the sender
-        reports that the control plane writes); None while the forward has sent nothing of that source."""
+        """What the publisher's `rtp_timestamp` of primary `ssrc` is in the forward's own timestamps (for the
+        sender reports that the control plane writes); None while the forward has sent nothing of that
+        source."""
         ...
 
     def set_paused(self, forward: int, paused: bool) -> None: ...
@@ -223,12 +233,13 @@ class Plane(Protocol):
     def forward_stats(self, forward: int) -> StreamStats: ...
 
     def sender_report(self, forward: int, now: float) -> SenderReport | None:
-        """What an SR for this forward says now; None until the publisher's own SR came or nothing was sent yet."""
+        """What an SR for this forward says now; None until the publisher's own SR came or nothing was sent
+        yet."""
         ...
 
     def set_rtt(self, transport: int, rtt_s: float) -> None:
-        """The measured round trip time. It paces NACKs to a publisher and repeated resends to a subscriber; until
-        told, 100 ms is assumed."""
+        """The measured round trip time. It paces NACKs to a publisher and repeated resends to a subscriber;
+        until told, 100 ms is assumed."""
         ...
 
     def tick(self, now: float) -> None:
