@@ -1,7 +1,7 @@
 """The relay's public face: what the signaling hub may ask of a media process and what it is told.
 
-Everything here is a plain, serialisable value, because the same interface is called directly in one process and
-over Redis between processes (signaling/remote_relay.py). Each browser has two connections with the relay:
+Everything here is a plain, serialisable value, because the same interface is called directly in one process
+and over Redis between processes (signaling/remote_relay.py). Each browser has two connections with the relay:
 
 * publish: the browser offers, the relay answers (`Relay.publish`);
 * subscribe: the relay offers (`SubscribeOffer` event), the browser answers (`Relay.answer`).
@@ -26,8 +26,8 @@ Route = Literal["udp", "relayed"]
 class RelayError(Exception):
     """A command the relay could not carry out.
 
-    code: `bad_sdp` (the caller's SDP cannot be used), `no_room`, `no_participant`, `no_track`, `stale_revision`,
-    `too_many` (a cap was reached), `draining`, `unavailable` (no media process answered).
+    code: `bad_sdp` (the caller's SDP cannot be used), `no_room`, `no_participant`, `no_track`,
+    `stale_revision`, `too_many` (a cap was reached), `draining`, `unavailable` (no media process answered).
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -60,8 +60,8 @@ class TrackRemoved(msgspec.Struct, frozen=True, kw_only=True, tag="track_removed
 
 
 class SubscribeOffer(msgspec.Struct, frozen=True, kw_only=True, tag="subscribe_offer"):
-    """The subscribe connection needs (re)negotiation. `tracks` maps the offer's mid → Track. Answer with the same
-    revision; an answer to an older revision is `stale_revision` and harmless."""
+    """The subscribe connection needs (re)negotiation. `tracks` maps the offer's mid → Track. Answer with the
+    same revision; an answer to an older revision is `stale_revision` and harmless."""
 
     room: str
     participant: str
@@ -75,12 +75,14 @@ class TransportChanged(msgspec.Struct, frozen=True, kw_only=True, tag="transport
     participant: str
     direction: Direction
     state: TransportState
-    # "relayed" when the selected remote address belongs to a TURN server (CONSULT_TURN_URLS) or a relay candidate
+    # "relayed" when the selected remote address belongs to a TURN server (CONSULT_TURN_URLS) or a relay
+    # candidate
     route: Route | None = None
 
 
 class QualitySample(msgspec.Struct, frozen=True, kw_only=True, tag="quality_sample"):
-    """What the relay measured for one direction of one participant over the last `interval_ms` (every 5 s)."""
+    """What the relay measured for one direction of one participant over the last `interval_ms` (every 5
+    s)."""
 
     room: str
     participant: str
@@ -116,9 +118,10 @@ class Relay(Protocol):
     """One media process as seen by the hub. Rooms and participants come into being on first use."""
 
     async def publish(self, room: str, participant: str, offer: str, sources: Mapping[str, Source]) -> str:
-        """Answer a browser's offer on the publish connection: the first one, a renegotiation, or an ICE restart
-        (new ufrag). `sources` maps mid → what the track shows; a mid that is missing defaults to camera/microphone
-        by kind. A new DTLS fingerprint or a new SDP session id replaces the connection. Returns the answer SDP."""
+        """Answer a browser's offer on the publish connection: the first one, a renegotiation, or an ICE
+        restart (new ufrag). `sources` maps mid → what the track shows; a mid that is missing defaults to
+        camera/microphone by kind. A new DTLS fingerprint or a new SDP session id replaces the connection.
+        Returns the answer SDP."""
         ...
 
     async def subscribe(self, room: str, participant: str, *, fresh: bool = False) -> None:
@@ -139,12 +142,13 @@ class Relay(Protocol):
         ...
 
     async def watch(self, room: str, viewer: str, publisher: str, offer: str) -> str:
-        """WHEP: answer a recvonly offer with the publisher's microphone and camera. Returns the answer SDP."""
+        """WHEP: answer a recvonly offer with the publisher's microphone and camera. Returns the answer
+        SDP."""
         ...
 
     async def add_candidates(self, room: str, participant: str, direction: Direction, fragment: str) -> str:
-        """WHIP/WHEP PATCH (RFC 9725 section 4.3): an `application/trickle-ice-sdpfrag` with candidates or an ICE
-        restart. Returns the server's fragment for a restart, else an empty string."""
+        """WHIP/WHEP PATCH (RFC 9725 section 4.3): an `application/trickle-ice-sdpfrag` with candidates or an
+        ICE restart. Returns the server's fragment for a restart, else an empty string."""
         ...
 
     async def leave(self, room: str, participant: str) -> None:
