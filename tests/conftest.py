@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
+from typing import TypeVar
 
 import asyncpg
 import pytest
@@ -18,6 +22,7 @@ from migrations import upgrade
 from tests import servers
 
 TEMPLATE_DATABASE = "consult_template"
+Result = TypeVar("Result")
 
 
 @pytest.fixture(scope="session")
@@ -43,46 +48,52 @@ async def redis_url(redis_server_url: str) -> AsyncIterator[str]:
     yield redis_server_url
 
 
-async def _create_database(server: str, name: str, template: str = "template0") -> str:
-    connection = await asyncpg.connect(f"{server}/postgres")
-    try:
-        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    finally:
-        await connection.close()
-    return f"{server}/{name}"
+def _apart(work: Callable[[], Result]) -> Result:
+    """Run blocking set-up in a thread of its own: fixtures may be asked for while an event loop runs."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(work).result()
+
+
+def _execute(server: str, statement: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(f"{server}/postgres")
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    _apart(lambda: asyncio.run(run()))
+
+
+@contextmanager
+def _postgres_database(server: str, template: str) -> Iterator[str]:
+    name = f"t{new_id()}"
+    _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield f"{server}/{name}".replace("postgresql://", "postgresql+asyncpg://")
+    _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
-async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """An empty database of its own (no tables)."""
-    name = f"t{new_id()}"
-    yield await _create_database(postgres_server, name)
-    await _drop_database(postgres_server, name)
-
-
-async def _drop_database(server: str, name: str) -> None:
-    connection = await asyncpg.connect(f"{server}/postgres")
-    try:
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    finally:
-        await connection.close()
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """postgresql+asyncpg:// URL of an empty database of its own (no tables)."""
+    with _postgres_database(postgres_server, "template0") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated SQLite file to copy."""
     path = tmp_path_factory.mktemp("sqlite") / "template.sqlite3"
-    upgrade(f"sqlite+aiosqlite:///{path}")
+    _apart(lambda: upgrade(f"sqlite+aiosqlite:///{path}"))
     return path
 
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: str) -> str:
     """The name of a migrated PostgreSQL database to copy."""
-    import asyncio
-
-    url = asyncio.run(_create_database(postgres_server, TEMPLATE_DATABASE))
-    upgrade(url.replace("postgresql://", "postgresql+asyncpg://"))
+    _execute(postgres_server, f'CREATE DATABASE "{TEMPLATE_DATABASE}" TEMPLATE "template0"')
+    url = f"{postgres_server}/{TEMPLATE_DATABASE}".replace("postgresql://", "postgresql+asyncpg://")
+    _apart(lambda: upgrade(url))
     return TEMPLATE_DATABASE
 
 
@@ -93,19 +104,17 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated database of its own, once on SQLite and once on PostgreSQL."""
     if database_kind == "sqlite":
         path = tmp_path / "consult.sqlite3"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite+aiosqlite:///{path}"
         return
-    template = request.getfixturevalue("postgres_template")
-    server = request.getfixturevalue("postgres_server")
-    name = f"t{new_id()}"
-    url = await _create_database(server, name, template)
-    yield url.replace("postgresql://", "postgresql+asyncpg://")
-    await _drop_database(server, name)
+    template: str = request.getfixturevalue("postgres_template")
+    server: str = request.getfixturevalue("postgres_server")
+    with _postgres_database(server, template) as url:
+        yield url
 
 
 @pytest.fixture

@@ -69,15 +69,45 @@ def postgres() -> Iterator[str]:
         shutil.chown(folder, "postgres", "postgres")
     data = folder / "data"
     subprocess.run(
-        _as_user("postgres", [initdb, "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]),
+        _as_user(
+            "postgres",
+            [
+                initdb,
+                "-D",
+                str(data),
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "-N",
+            ],
+        ),
         check=True,
         stdout=subprocess.DEVNULL,
         cwd="/",
     )
     port = free_port()
-    options = ["-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-F", "-c", "max_connections=200"]
+    options = [
+        "-D",
+        str(data),
+        "-p",
+        str(port),
+        "-k",
+        str(folder),
+        "-h",
+        "127.0.0.1",
+        "-F",
+        "-c",
+        "max_connections=200",
+    ]
     process = subprocess.Popen(
-        _as_user("postgres", [server, *options]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+        _as_user("postgres", [server, *options]),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
     )
     try:
         wait_for_port(port, process)
@@ -93,7 +123,17 @@ def redis_server(port: int | None = None) -> Iterator[str]:
     port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="consult-redis-") as folder:
         process = subprocess.Popen(
-            [find_program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder],
+            [
+                find_program("redis-server"),
+                "--port",
+                str(port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+                folder,
+            ],
             stdout=subprocess.DEVNULL,
         )
         try:
