@@ -39,13 +39,13 @@ def redis_server_url() -> Iterator[str]:
 
 
 @pytest.fixture
-async def redis_url(redis_server_url: str) -> AsyncIterator[str]:
+async def redis_url(redis_server_url: str) -> str:
     """An empty Redis."""
     from redis.asyncio import Redis
 
     async with Redis.from_url(redis_server_url) as client:
         await client.flushall()
-    yield redis_server_url
+    return redis_server_url
 
 
 def _apart(work: Callable[[], Result]) -> Result:

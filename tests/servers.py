@@ -1,4 +1,4 @@
-"""Real servers for tests: each is started on a free loopback port in a directory of its own and ended by process id."""
+"""Real servers for tests, each on a free loopback port in a directory of its own, ended by process id."""
 
 from __future__ import annotations
 
