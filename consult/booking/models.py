@@ -125,8 +125,6 @@ class Booking(Base):
     language: Mapped[str] = mapped_column(String(8))
     reason_sealed: Mapped[bytes | None] = mapped_column(LargeBinary)  # answers as JSON, under the client's key
     consented_at: Mapped[datetime | None]
-    manage_token_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
-    ics_token_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     sequence: Mapped[int] = mapped_column(Integer, default=0)  # iCalendar SEQUENCE: grows with every change
     cancelled_by: Mapped[str | None] = mapped_column(String(16))  # client | specialist | admin
     created_at: Mapped[datetime]
@@ -134,7 +132,7 @@ class Booking(Base):
 
 
 class IdempotencyKey(Base):
-    """A repeated POST with the same Idempotency-Key gets the first answer (the response is sealed: it has links)."""
+    """A repeated POST with the same Idempotency-Key gets the first answer, made anew from the booking (links are derived)."""
 
     __tablename__ = "idempotency_key"
 
@@ -142,7 +140,6 @@ class IdempotencyKey(Base):
     practice_id: Mapped[str] = mapped_column(ForeignKey("practice.id", ondelete="CASCADE"), primary_key=True)
     request_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     booking_id: Mapped[str | None] = mapped_column(ForeignKey("booking.id", ondelete="CASCADE"))
-    response_sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[datetime]
 
 
@@ -169,7 +166,7 @@ class Consultation(Base):
 
 
 class Participant(Base):
-    """A seat in a consultation. The participant token (join link) is stored as SHA-256."""
+    """A seat in a consultation. The join link's token is `Vault.capability` of the id: derived, never stored."""
 
     __tablename__ = "participant"
 
@@ -179,7 +176,6 @@ class Participant(Base):
     person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="RESTRICT"), index=True)
     role: Mapped[str] = mapped_column(String(16))  # specialist | client | participant | viewer
     name_sealed: Mapped[bytes] = mapped_column(LargeBinary)
-    token_hash: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
     # set once the specialist let them in: a server restart does not send anybody back to the waiting room
     admitted_at: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from consult.db import ID_LENGTH, Base, new_id
@@ -33,9 +33,7 @@ class OutboxMessage(Base):
     __tablename__ = "outbox_message"
     __table_args__ = (
         UniqueConstraint("booking_id", "booking_sequence", "rule_key", "channel", "recipient_id"),
-        CheckConstraint(
-            "status IN ('planned', 'claimed', 'sent', 'cancelled', 'skipped', 'failed')", name="status"
-        ),
+        CheckConstraint("status IN ('planned', 'claimed', 'sent', 'cancelled', 'skipped', 'failed')", name="status"),
         Index("ix_outbox_due", "status", "due_at"),
     )
 
@@ -47,8 +45,6 @@ class OutboxMessage(Base):
     rule_key: Mapped[str] = mapped_column(String(40))
     channel: Mapped[str] = mapped_column(String(16))
     due_at: Mapped[datetime]
-    # links with capability tokens, sealed under the recipient's key: {"join_url", "manage_url", …} as JSON
-    payload_sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     status: Mapped[str] = mapped_column(String(16), default="planned")
     claimed_by: Mapped[str | None] = mapped_column(String(64))
     lease_until: Mapped[datetime | None]

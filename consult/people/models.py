@@ -46,7 +46,10 @@ class DataKey(Base):
     __table_args__ = (UniqueConstraint("person_id", "version"),)
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True, default=new_id)
-    person_id: Mapped[str] = mapped_column(ForeignKey("person.id", ondelete="CASCADE"))
+    # deferred: the key seals the person's own row, so the two are written together in either order
+    person_id: Mapped[str] = mapped_column(
+        ForeignKey("person.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED")
+    )
     version: Mapped[int] = mapped_column(Integer, default=1)
     kek_version: Mapped[int] = mapped_column(Integer)
     wrapped: Mapped[bytes] = mapped_column(LargeBinary)

@@ -12,7 +12,8 @@ from consult.db import ID_LENGTH, Base, new_id
 
 class SessionEvent(Base):
     """One line of the session log. `kind`: waiting, admitted, joined, left, reconnecting, reconnected, route, codec,
-    started, ended, media_restarted. `detail` is a short code (e.g. `udp`, `relayed`, `VP8`, `socket_lost`), never personal."""
+    started, ended, media_restarted. `detail` is a short code (e.g. `udp`, `relayed`, `VP8`, `socket_lost`), never
+    personal."""
 
     __tablename__ = "session_event"
     __table_args__ = (Index("ix_session_event_consultation", "consultation_id", "at"),)
@@ -51,13 +52,13 @@ class QualitySample(Base):
 
 
 class ChatMessage(Base):
-    """`body_sealed` is under the sender's key."""
+    """`body_sealed` is under the sender's key. The page chooses `id`: the same id again is the same line."""
 
     __tablename__ = "chat_message"
     __table_args__ = (Index("ix_chat_message_consultation", "consultation_id", "at"),)
 
-    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True, default=new_id)
-    consultation_id: Mapped[str] = mapped_column(ForeignKey("consultation.id", ondelete="RESTRICT"))
+    consultation_id: Mapped[str] = mapped_column(ForeignKey("consultation.id", ondelete="RESTRICT"), primary_key=True)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
     participant_id: Mapped[str] = mapped_column(ForeignKey("participant.id", ondelete="RESTRICT"))
     at: Mapped[datetime]
     body_sealed: Mapped[bytes] = mapped_column(LargeBinary)
