@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 
 from sqlalchemy import (
+    DDL,
     Boolean,
     CheckConstraint,
     Date,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    event,
     text,
 )
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
@@ -79,6 +81,13 @@ class DateException(Base):
     """Replaces the weekly hours of one date: both minutes null = closed, else open then (several rows allowed)."""
 
     __tablename__ = "date_exception"
+    __table_args__ = (
+        CheckConstraint(
+            "(start_minute IS NULL AND end_minute IS NULL) OR "
+            "(start_minute >= 0 AND start_minute < end_minute AND end_minute <= 1440)",
+            name="range",
+        ),
+    )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True, default=new_id)
     specialist_id: Mapped[str] = mapped_column(ForeignKey("specialist.id", ondelete="CASCADE"), index=True)
@@ -131,8 +140,19 @@ class Booking(Base):
     changed_at: Mapped[datetime]
 
 
+# `=` on a text column inside a GiST constraint is the extension's; PostgreSQL trusts a database owner to create it
+event.listen(
+    Booking.__table__,
+    "before_create",
+    DDL("CREATE EXTENSION IF NOT EXISTS btree_gist").execute_if(dialect="postgresql"),  # type: ignore[no-untyped-call]
+)
+
+
 class IdempotencyKey(Base):
-    """A repeated POST with the same Idempotency-Key gets the first answer, made anew from the booking (links are derived)."""
+    """A repeated POST with the same Idempotency-Key gets the first answer, made anew from the booking (links are derived).
+
+    Both hashes are keyed, so a stolen table does not tell who booked what.
+    """
 
     __tablename__ = "idempotency_key"
 

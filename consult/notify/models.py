@@ -26,15 +26,17 @@ class ReminderRule(Base):
 class OutboxMessage(Base):
     """One message to one recipient, written in the transaction that causes it.
 
-    `rule_key` names why: `confirmed`, `rescheduled`, `cancelled`, or `reminder:<minutes_before>`. One row per booking
-    version, rule, channel and recipient; `booking_sequence` tells the versions of a rescheduled booking apart.
+    `rule_key` names why: `confirmed`, `rescheduled`, `cancelled` or `reminder:<minutes_before>` to the client, the same
+    behind `specialist:` to the specialist. One row per booking version, rule, channel and recipient;
+    `booking_sequence` tells the versions of a rescheduled booking apart. It holds no text and no link: both are made
+    from the booking when the message leaves.
     """
 
     __tablename__ = "outbox_message"
     __table_args__ = (
         UniqueConstraint("booking_id", "booking_sequence", "rule_key", "channel", "recipient_id"),
         CheckConstraint("status IN ('planned', 'claimed', 'sent', 'cancelled', 'skipped', 'failed')", name="status"),
-        Index("ix_outbox_due", "status", "due_at"),
+        Index("ix_outbox_due", "status", "attempt_at"),
     )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True, default=new_id)
@@ -45,9 +47,10 @@ class OutboxMessage(Base):
     rule_key: Mapped[str] = mapped_column(String(40))
     channel: Mapped[str] = mapped_column(String(16))
     due_at: Mapped[datetime]
+    # when a worker may next take it: the due time; then the end of a claim's lease; then the end of the back-off
+    attempt_at: Mapped[datetime]
     status: Mapped[str] = mapped_column(String(16), default="planned")
     claimed_by: Mapped[str | None] = mapped_column(String(64))
-    lease_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     sent_at: Mapped[datetime | None]
     last_error: Mapped[str | None] = mapped_column(String(200))  # a code and the server's reply class; no addresses
