@@ -1,8 +1,16 @@
-"""THE wire schema of /ws: JSON text frames, each an object with `type`. The JavaScript side is generated from here.
+"""THE wire schema of /ws: JSON text frames, each an object with `type`. The JavaScript side is generated from here
+(`python -m signaling.generate`), the reader's guide is docs/protocol.md.
 
 A browser opens /ws (Origin checked), and within 5 s sends `join` (a single-use ticket) or `resume` (the token of the
 last `welcome`). The server answers `welcome`: a snapshot of everything the page needs, so a resume has nothing to
 replay. `request` in a client message comes back in its answer or `error`. Unknown types and fields are refused.
+
+The answers: publish → published; subscribe → done, then offer events; answer, pause, admit, refuse, send_chat,
+finish → done; get_ice_servers → ice_servers. Everything may be answered by `error` instead.
+
+Changes since the first draft: `ParticipantInfo.admitted` (false: in the waiting room, whatever the presence),
+`Admitted.media_session`, the messages `started`, `get_ice_servers` and `ice_servers`, `Error.code` is a closed list
+with `unavailable`; connections are kept whenever `media_session` is unchanged, also after a new `join`.
 """
 
 from __future__ import annotations
@@ -31,9 +39,27 @@ Kind = Literal["audio", "video"]
 Source = Literal["camera", "microphone", "screen", "screen_audio"]
 Presence = Literal["waiting", "joined", "reconnecting"]
 EndReason = Literal["finished", "left", "refused", "removed", "cancelled", "expired", "replaced", "server"]
+ErrorCode = Literal[
+    "malformed",
+    "unknown_type",
+    "too_large",
+    "too_fast",
+    "not_allowed",
+    "not_admitted",
+    "no_participant",
+    "bad_ticket",
+    "bad_resume",
+    "join_first",
+    "bad_sdp",
+    "stale_revision",
+    "media_unavailable",
+    "unavailable",
+    "too_many",
+    "closed",
+]
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", omit_defaults=False):
+class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
     pass
 
 
@@ -145,6 +171,12 @@ class Stats(_Message, tag="stats"):
     samples: Annotated[list[StatsSample], Meta(max_length=16)]
 
 
+class GetIceServers(_Message, tag="get_ice_servers"):
+    """TURN credentials live for ten minutes: ask for fresh ones before an ICE restart or a new connection."""
+
+    request: Request
+
+
 class Leave(_Message, tag="leave"):
     """Hang up. The seat stays: the page can join again with a new ticket while the consultation is open."""
 
@@ -168,6 +200,7 @@ ClientMessage = (
     | MediaState
     | SendChat
     | Stats
+    | GetIceServers
     | Leave
     | Finish
 )
@@ -177,12 +210,14 @@ ClientMessage = (
 
 
 class ParticipantInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Someone in the room. Clients never see others who wait; `since` is ISO 8601 UTC (waiting or joined since)."""
+    """Someone in the room. Only specialists see who waits. `admitted` false: in the waiting room (also while
+    `presence` is reconnecting). `since`: waiting or joined since, ISO 8601 UTC."""
 
     id: str
     name: str
     role: Role
     presence: Presence
+    admitted: bool
     since: str
     microphone: bool = False
     camera: bool = False
@@ -211,8 +246,10 @@ class TrackInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Welcome(_Message, tag="welcome"):
-    """The snapshot. `presence` of `you` says whether to wait. A page whose media is alive (resumed and
-    `media_session` unchanged) keeps its connections; otherwise it builds both anew."""
+    """The snapshot. `you.admitted` says whether to wait. `participants` are the others. A page whose media is alive
+    and whose `media_session` is unchanged keeps its connections (also after a new `join`); otherwise it builds both
+    anew. `media_session` is empty while no media process is free: `media_reset` follows. After a resume `chat` has
+    only the lines after `last_chat`. `started_at`: since when two people talk."""
 
     you: ParticipantInfo
     consultation: str
@@ -234,10 +271,18 @@ class Pong(_Message, tag="pong"):
 
 
 class Admitted(_Message, tag="admitted"):
-    """You are in: start media. `participants` as in `welcome`."""
+    """You are in: start media. `participants`, `chat` and `media_session` as in `welcome` (who waits sees none)."""
 
     participants: list[ParticipantInfo]
+    chat: list[ChatLine]
+    media_session: str
     started_at: str | None
+
+
+class Started(_Message, tag="started"):
+    """The second person is in: the conversation's clock runs from here."""
+
+    started_at: str
 
 
 class ParticipantChanged(_Message, tag="participant_changed"):
@@ -270,7 +315,14 @@ class Done(_Message, tag="done"):
     request: int
 
 
+class IceServers(_Message, tag="ice_servers"):
+    request: int
+    ice_servers: list[IceServer]
+
+
 class Chat(_Message, tag="chat"):
+    """A line, also to the one who wrote it (there `done` follows). The same id may come twice: show it once."""
+
     line: ChatLine
 
 
@@ -281,17 +333,20 @@ class MediaReset(_Message, tag="media_reset"):
 
 
 class Ended(_Message, tag="ended"):
-    """The socket closes after this. `reason` picks the text; `left` and `server` may join again."""
+    """The socket closes after this. `reason` picks the text. After `left` the page offers to return; after `server`
+    (a restart) it joins again by itself with a new ticket; media goes on meanwhile."""
 
     reason: EndReason
 
 
 class Error(_Message, tag="error"):
-    """`code`: malformed, unknown_type, too_large, too_fast, not_allowed, not_admitted, no_participant, bad_ticket,
-    bad_resume, join_first, bad_sdp, stale_revision, media_unavailable, too_many, closed. `request` null when the
-    message had none. Only join_first, bad_ticket, bad_resume, too_fast and too_large close the socket."""
+    """`request` is null when the message had none. The socket stays open, except when it answers `join` or `resume`
+    or says join_first, and after a flood (too_fast again and again). By whose fault: the page's (malformed,
+    unknown_type, too_large, join_first, bad_sdp, not_allowed, not_admitted, no_participant), a matter of time
+    (too_fast, stale_revision: a newer offer is on its way; bad_ticket, bad_resume: get a new ticket), ours
+    (unavailable, media_unavailable: try again in a second), final (closed, too_many)."""
 
-    code: str
+    code: ErrorCode
     message: str
     request: int | None = None
 
@@ -300,11 +355,13 @@ ServerMessage = (
     Welcome
     | Pong
     | Admitted
+    | Started
     | ParticipantChanged
     | ParticipantLeft
     | Published
     | Offer
     | Done
+    | IceServers
     | Chat
     | MediaReset
     | Ended
