@@ -66,7 +66,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 # ---- what browsers send -------------------------------------------------------------------------------------------
 
 
-class Join(_Message, tag="join"):
+class Join(_Message, frozen=True, kw_only=True, tag="join"):
     """First message of a new page: the ticket from POST /join/ID/ticket."""
 
     ticket: Secret
@@ -75,34 +75,34 @@ class Join(_Message, tag="join"):
     camera: bool = False
 
 
-class Resume(_Message, tag="resume"):
+class Resume(_Message, frozen=True, kw_only=True, tag="resume"):
     """First message after a lost socket. `last_chat` is the id of the last chat line the page has."""
 
     token: Secret
     last_chat: Id | None = None
 
 
-class Ping(_Message, tag="ping"):
+class Ping(_Message, frozen=True, kw_only=True, tag="ping"):
     """Every 2 s at the latest; three missed ones and the hub takes the socket for lost."""
 
     n: Request
 
 
-class Admit(_Message, tag="admit"):
+class Admit(_Message, frozen=True, kw_only=True, tag="admit"):
     """Specialist: let a waiting participant in."""
 
     request: Request
     participant: Id
 
 
-class Refuse(_Message, tag="refuse"):
+class Refuse(_Message, frozen=True, kw_only=True, tag="refuse"):
     """Specialist: turn a waiting participant away, or remove one who is in."""
 
     request: Request
     participant: Id
 
 
-class Publish(_Message, tag="publish"):
+class Publish(_Message, frozen=True, kw_only=True, tag="publish"):
     """The publish connection's offer: first, renegotiated, or with new ICE credentials. `sources`: mid → source."""
 
     request: Request
@@ -110,7 +110,7 @@ class Publish(_Message, tag="publish"):
     sources: Annotated[dict[Mid, Source], Meta(max_length=16)]
 
 
-class Subscribe(_Message, tag="subscribe"):
+class Subscribe(_Message, frozen=True, kw_only=True, tag="subscribe"):
     """Ask for an `offer` on the subscribe connection. fresh: start a new connection; restart: new ICE credentials."""
 
     request: Request
@@ -118,7 +118,7 @@ class Subscribe(_Message, tag="subscribe"):
     restart: bool = False
 
 
-class Answer(_Message, tag="answer"):
+class Answer(_Message, frozen=True, kw_only=True, tag="answer"):
     """The answer to the `offer` of this revision."""
 
     request: Request
@@ -126,7 +126,7 @@ class Answer(_Message, tag="answer"):
     answer: Sdp
 
 
-class Pause(_Message, tag="pause"):
+class Pause(_Message, frozen=True, kw_only=True, tag="pause"):
     """Stop or resume receiving one track (hidden page, audio only)."""
 
     request: Request
@@ -134,7 +134,7 @@ class Pause(_Message, tag="pause"):
     paused: bool
 
 
-class MediaState(_Message, tag="media_state"):
+class MediaState(_Message, frozen=True, kw_only=True, tag="media_state"):
     """What this participant is sending now; the others see it."""
 
     microphone: bool
@@ -142,7 +142,7 @@ class MediaState(_Message, tag="media_state"):
     screen: bool
 
 
-class SendChat(_Message, tag="send_chat"):
+class SendChat(_Message, frozen=True, kw_only=True, tag="send_chat"):
     """`id` is chosen by the page: the same id again is the same line (a retry after a lost socket)."""
 
     request: Request
@@ -167,21 +167,21 @@ class StatsSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     freezes: Annotated[int, Meta(ge=0, le=100_000)] | None = None
 
 
-class Stats(_Message, tag="stats"):
+class Stats(_Message, frozen=True, kw_only=True, tag="stats"):
     samples: Annotated[list[StatsSample], Meta(max_length=16)]
 
 
-class GetIceServers(_Message, tag="get_ice_servers"):
+class GetIceServers(_Message, frozen=True, kw_only=True, tag="get_ice_servers"):
     """TURN credentials live for ten minutes: ask for fresh ones before an ICE restart or a new connection."""
 
     request: Request
 
 
-class Leave(_Message, tag="leave"):
+class Leave(_Message, frozen=True, kw_only=True, tag="leave"):
     """Hang up. The seat stays: the page can join again with a new ticket while the consultation is open."""
 
 
-class Finish(_Message, tag="finish"):
+class Finish(_Message, frozen=True, kw_only=True, tag="finish"):
     """Specialist: end the consultation for everybody."""
 
     request: Request
@@ -245,7 +245,7 @@ class TrackInfo(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
 
 
-class Welcome(_Message, tag="welcome"):
+class Welcome(_Message, frozen=True, kw_only=True, tag="welcome"):
     """The snapshot. `you.admitted` says whether to wait. `participants` are the others. A page whose media is alive
     and whose `media_session` is unchanged keeps its connections (also after a new `join`); otherwise it builds both
     anew. `media_session` is empty while no media process is free: `media_reset` follows. After a resume `chat` has
@@ -266,11 +266,11 @@ class Welcome(_Message, tag="welcome"):
     closes_at: str
 
 
-class Pong(_Message, tag="pong"):
+class Pong(_Message, frozen=True, kw_only=True, tag="pong"):
     n: int
 
 
-class Admitted(_Message, tag="admitted"):
+class Admitted(_Message, frozen=True, kw_only=True, tag="admitted"):
     """You are in: start media. `participants`, `chat` and `media_session` as in `welcome` (who waits sees none)."""
 
     participants: list[ParticipantInfo]
@@ -279,29 +279,29 @@ class Admitted(_Message, tag="admitted"):
     started_at: str | None
 
 
-class Started(_Message, tag="started"):
+class Started(_Message, frozen=True, kw_only=True, tag="started"):
     """The second person is in: the conversation's clock runs from here."""
 
     started_at: str
 
 
-class ParticipantChanged(_Message, tag="participant_changed"):
+class ParticipantChanged(_Message, frozen=True, kw_only=True, tag="participant_changed"):
     """Someone came, changed presence, or muted (also: a client now waits, told to specialists only)."""
 
     participant: ParticipantInfo
 
 
-class ParticipantLeft(_Message, tag="participant_left"):
+class ParticipantLeft(_Message, frozen=True, kw_only=True, tag="participant_left"):
     participant: str
     reason: EndReason
 
 
-class Published(_Message, tag="published"):
+class Published(_Message, frozen=True, kw_only=True, tag="published"):
     request: int
     answer: str
 
 
-class Offer(_Message, tag="offer"):
+class Offer(_Message, frozen=True, kw_only=True, tag="offer"):
     """The subscribe connection's offer; answer with the same revision. `tracks`: mid → track."""
 
     revision: int
@@ -309,37 +309,37 @@ class Offer(_Message, tag="offer"):
     tracks: dict[str, TrackInfo]
 
 
-class Done(_Message, tag="done"):
+class Done(_Message, frozen=True, kw_only=True, tag="done"):
     """A request without a result of its own was carried out."""
 
     request: int
 
 
-class IceServers(_Message, tag="ice_servers"):
+class IceServers(_Message, frozen=True, kw_only=True, tag="ice_servers"):
     request: int
     ice_servers: list[IceServer]
 
 
-class Chat(_Message, tag="chat"):
+class Chat(_Message, frozen=True, kw_only=True, tag="chat"):
     """A line, also to the one who wrote it (there `done` follows). The same id may come twice: show it once."""
 
     line: ChatLine
 
 
-class MediaReset(_Message, tag="media_reset"):
+class MediaReset(_Message, frozen=True, kw_only=True, tag="media_reset"):
     """The relay was replaced: build both connections anew under this media session."""
 
     media_session: str
 
 
-class Ended(_Message, tag="ended"):
+class Ended(_Message, frozen=True, kw_only=True, tag="ended"):
     """The socket closes after this. `reason` picks the text. After `left` the page offers to return; after `server`
     (a restart) it joins again by itself with a new ticket; media goes on meanwhile."""
 
     reason: EndReason
 
 
-class Error(_Message, tag="error"):
+class Error(_Message, frozen=True, kw_only=True, tag="error"):
     """`request` is null when the message had none. The socket stays open, except when it answers `join` or `resume`
     or says join_first, and after a flood (too_fast again and again). By whose fault: the page's (malformed,
     unknown_type, too_large, join_first, bad_sdp, not_allowed, not_admitted, no_participant), a matter of time
