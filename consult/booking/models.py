@@ -149,7 +149,7 @@ event.listen(
 
 
 class IdempotencyKey(Base):
-    """A repeated POST with the same Idempotency-Key gets the first answer, made anew from the booking (links are derived).
+    """A repeated POST with the same Idempotency-Key gets the first answer, made anew from the booking.
 
     Both hashes are keyed, so a stolen table does not tell who booked what.
     """
