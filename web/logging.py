@@ -1,0 +1,88 @@
+"""Structured logs without personal data: JSON lines in production, readable on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_EMAIL = re.compile(r"[^\s@<>\"'=,;:()\[\]]+@[^\s@<>\"',;:()\[\]]+")
+# a capability, a session token, a ticket: long runs that are neither words nor plain hexadecimal ids
+_TOKEN = re.compile(r"\b[A-Za-z0-9]{32}\.[A-Za-z0-9_-]{32}\b|(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{40,}(?![A-Za-z0-9_-])")
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]+")
+_URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
+_SECRET_KEYS = frozenset(
+    {"password", "token", "secret", "ticket", "email", "name", "authorization", "cookie", "code", "reason", "text"}
+)
+
+
+def scrub(text: str) -> str:
+    """`text` with everything that looks like an e-mail address, a token or a password taken out."""
+    text = _URL_PASSWORD.sub("[removed]@", text)
+    text = _BEARER.sub(r"\1 [removed]", text)
+    text = _EMAIL.sub("[e-mail]", text)
+    return _TOKEN.sub("[token]", text)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {key: "[removed]" if key in _SECRET_KEYS else _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    return value
+
+
+def drop_personal_data(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The last processor before the renderer. A key that names a secret loses its value, whatever it is."""
+    for key, value in event.items():
+        if key in _SECRET_KEYS:
+            event[key] = "[removed]"
+        elif key != "link":  # the links of mails that go to files: the only way to see them without SMTP
+            event[key] = _clean(value)
+    return event
+
+
+def configure(*, terminal: bool | None = None, level: int = logging.INFO) -> None:
+    """Send structlog and the standard library's loggers through one chain to standard error."""
+    readable = sys.stderr.isatty() if terminal is None else terminal
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # a traceback becomes text before the scrubbing, never after it
+                structlog.processors.format_exc_info,
+                drop_personal_data,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # aiohttp's own access log writes raw paths; ours writes route templates
+    logging.getLogger("aiohttp.access").disabled = True
+    for noisy in ("aioice", "aiortc", "asyncio", "aiosqlite", "sqlalchemy.engine", "babel"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,53 @@
+"""For operators: /healthz (serving, and media flows), /readyz (its dependencies answer), /metrics (Prometheus)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from prometheus_client import exposition
+from sqlalchemy import text
+
+from web.access import Access, access
+from web.keys import DATABASE, METRICS, READINESS, REDIS
+
+routes = web.RouteTableDef()
+CHECK_SECONDS = 2.0
+
+
+@routes.get("/readyz")
+@access(Access.PUBLIC)
+async def readyz(request: web.Request) -> web.Response:
+    """200 when the database (and Redis, if configured) answer within 2 s and the process is not stopping."""
+    checks = {
+        "database": await _answers(_ask_database(request)),
+        "redis": await _answers(request.app[REDIS].ping()) if request.app[REDIS] is not None else None,
+        "accepting": not request.app[READINESS].stopping,
+    }
+    ready = all(state is not False for state in checks.values())
+    return web.json_response(
+        {"ready": ready, "checks": {name: state for name, state in checks.items() if state is not None}},
+        status=200 if ready else 503,
+        headers={} if ready else {"Retry-After": "2"},
+    )
+
+
+async def _ask_database(request: web.Request) -> None:
+    async with request.app[DATABASE].read() as session:
+        await session.execute(text("SELECT 1"))
+
+
+async def _answers(question: object) -> bool:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await question  # type: ignore[misc]
+    except Exception:
+        return False
+    return True
+
+
+@routes.get("/metrics")
+@access(Access.OPERATOR)
+async def metrics(request: web.Request) -> web.Response:
+    encoder, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encoder(request.app[METRICS].registry), headers={"Content-Type": content_type})
