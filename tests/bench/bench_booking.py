@@ -1,4 +1,4 @@
-"""How fast one specialist's month of slots is worked out: on a Berlin month with a change of the clocks and busy times."""
+"""How fast one specialist's month of slots is worked out: a Berlin month with a change of the clocks and busy times."""
 
 from __future__ import annotations
 
