@@ -37,7 +37,7 @@ class Chunk(NamedTuple):
     """One RTCP packet of a compound: data[start:end] with its 4-byte header and without its padding."""
 
     packet_type: int
-    count: int  # the header's five bits: report count, source count or feedback format
+    subtype: int  # the five bits of the header: report count, source count or feedback format
     start: int
     end: int
 
@@ -114,10 +114,10 @@ def parse_sender_report(data: Buffer, chunk: Chunk) -> SenderInfo:
 def parse_report_blocks(data: Buffer, chunk: Chunk) -> list[ReportBlock]:
     """The report blocks of an SR or RR. Profile-specific extensions behind them are passed over."""
     first = chunk.start + (28 if chunk.packet_type == SR else 8)
-    if first + chunk.count * 24 > chunk.end:
+    if first + chunk.subtype * 24 > chunk.end:
         raise MalformedPacket("rtcp_truncated")
     blocks = []
-    for position in range(first, first + chunk.count * 24, 24):
+    for position in range(first, first + chunk.subtype * 24, 24):
         ssrc, lost, highest, jitter, lsr, dlsr = _BLOCK.unpack_from(data, position)
         cumulative = signed32(lost << 8) >> 8
         blocks.append(ReportBlock(ssrc, lost >> 24, cumulative, highest, jitter, lsr, dlsr))
@@ -169,7 +169,7 @@ def parse_sdes(data: Buffer, chunk: Chunk) -> dict[int, str]:
     """ssrc → CNAME of every SDES chunk that has one."""
     names: dict[int, str] = {}
     position = chunk.start + 4
-    for _ in range(chunk.count):
+    for _ in range(chunk.subtype):
         if position + 4 > chunk.end:
             raise MalformedPacket("rtcp_truncated")
         (ssrc,) = _U32.unpack_from(data, position)
@@ -198,8 +198,8 @@ def build_bye(ssrcs: Sequence[int]) -> bytes:
 
 def parse_bye(data: Buffer, chunk: Chunk) -> list[int]:
     """The SSRCs that leave."""
-    _require(chunk, chunk.count * 4)
-    return [_U32.unpack_from(data, chunk.start + 4 + i * 4)[0] for i in range(chunk.count)]
+    _require(chunk, chunk.subtype * 4)
+    return [_U32.unpack_from(data, chunk.start + 4 + i * 4)[0] for i in range(chunk.subtype)]
 
 
 # ---- feedback ----
@@ -253,9 +253,7 @@ def build_pli(sender_ssrc: int, media_ssrc: int) -> bytes:
 
 def build_fir(sender_ssrc: int, media_ssrc: int, command: int) -> bytes:
     """Full intra request; `command` is the 8-bit number that grows with every new request."""
-    return _packet(
-        PSFB, FIR_FORMAT, _TWO_SSRCS.pack(sender_ssrc, 0) + _FIR_ENTRY.pack(media_ssrc, command & 0xFF)
-    )
+    return _packet(PSFB, FIR_FORMAT, _TWO_SSRCS.pack(sender_ssrc, 0) + _FIR_ENTRY.pack(media_ssrc, command & 0xFF))
 
 
 def parse_fir(data: Buffer, chunk: Chunk) -> list[tuple[int, int]]:
