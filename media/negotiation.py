@@ -303,6 +303,14 @@ def restart_fragment(local: Local, mids: Iterable[str], tags: Sequence[str]) -> 
 # ---- common ----
 
 
+def merged_extensions(sections: Iterable[HeaderExtensions]) -> HeaderExtensions:
+    """The ids of a bundle: a URI has the same id in every section (RFC 9143 section 7.1.3)."""
+    merged: dict[str, int] = {}
+    for one in sections:
+        merged |= {name: getattr(one, name) for name in _EXTENSION_FIELDS.values() if getattr(one, name)}
+    return HeaderExtensions(**merged)
+
+
 def peer_of(description: Description, mids: Sequence[str], setups: tuple[str, ...]) -> Peer:
     """ICE and DTLS of the bundle, which is the first accepted section's (RFC 9143 section 7.2)."""
     tagged = description.section(mids[0])
