@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 from limits import parse
@@ -12,6 +13,7 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from consult.errors import TooMany
+from web.origin import client_address, is_direct_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,44 +26,38 @@ class Rate:
 
 READ = Rate("read", "600/minute")
 BOOK = Rate("book", "30/minute")
-CHANGE = Rate("change", "30/minute")
+CHANGE = Rate("change", "60/minute")
 API = Rate("api", "1200/minute")
 MEDIA = Rate("media", "240/minute")
 
-THROTTLE: web.AppKey[MovingWindowRateLimiter] = web.AppKey("throttle")
 _LIMITS = {rate.name: parse(rate.limit) for rate in (READ, BOOK, CHANGE, API, MEDIA)}
-
-
-def install_throttle(app: web.Application) -> None:
-    """Give the application its counters (called once while it is put together)."""
-    app[THROTTLE] = MovingWindowRateLimiter(MemoryStorage())
+_limiters: WeakKeyDictionary[web.Application, MovingWindowRateLimiter] = WeakKeyDictionary()
 
 
 async def throttle(request: web.Request, rate: Rate) -> None:
-    """Count one call. Raises TooMany. IPv6 callers count by /64: that is what one customer gets (RFC 6177).
+    """Count one call. Raises TooMany.
 
-    Loopback is not limited: a proxy on this machine that does not tell its callers apart would make them all one.
+    A caller on this machine is not limited: a proxy that does not tell its callers apart would make them all one.
     """
-    limiter = request.app.get(THROTTLE)
-    caller = caller_network(request.remote)
-    if limiter is None or caller is None:
+    if is_direct_loopback(request):
         return
-    limit = _LIMITS[rate.name]
-    if not await limiter.hit(limit, rate.name, caller):
-        reset = await limiter.get_window_stats(limit, rate.name, caller)
-        raise TooMany(max(1, int(reset.reset_time - time.time())))
+    limiter = _limiters.get(request.app)
+    if limiter is None:
+        limiter = _limiters[request.app] = MovingWindowRateLimiter(MemoryStorage())
+    caller = network_of(client_address(request))
+    if not await limiter.hit(_LIMITS[rate.name], rate.name, caller):
+        window = await limiter.get_window_stats(_LIMITS[rate.name], rate.name, caller)
+        raise TooMany(max(1, int(window.reset_time - time.time())))
 
 
-def caller_network(remote: str | None) -> str | None:
-    """The key an address counts under; None for loopback and unknown addresses (Unix sockets)."""
+def network_of(address: str) -> str:
+    """The key an address counts under. IPv6 counts by /64: that is what one customer gets (RFC 6177)."""
     try:
-        address = ipaddress.ip_address((remote or "").partition("%")[0])
+        parsed = ip_address(address.partition("%")[0])
     except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_loopback:
-        return None
-    if address.version == 6:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+        return "unknown"
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ip_network((parsed, 64), strict=False))
+    return str(parsed)
