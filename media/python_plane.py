@@ -158,7 +158,8 @@ class PythonPlane:
     def _attach(self, subscription: Subscription, owner: Track) -> None:
         subscription.track = owner
         owner.subscriptions.append(subscription)
-        if subscription.forward.waiting:
+        # A source that has not sent anything yet starts with a key frame by itself.
+        if subscription.forward.waiting and owner.started:
             self._want_key_frame(owner, self._clock())
 
     def map_timestamp(self, forward: int, ssrc: int, rtp_timestamp: int) -> int | None:
