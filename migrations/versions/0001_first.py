@@ -3,6 +3,8 @@
 Revision: 0001
 """
 
+# ruff: noqa: E501  the constraints stand here as the database has them
+
 from __future__ import annotations
 
 import sqlalchemy as sa

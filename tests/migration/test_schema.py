@@ -30,7 +30,8 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def differences(connection: Connection, models: MetaData) -> list[Any]:
     options = {"compare_type": True, "compare_server_default": True}
-    return compare_metadata(MigrationContext.configure(connection, opts=options), models)
+    changes: list[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), models)
+    return changes
 
 
 async def test_models_and_schema_are_the_same(empty_url: str) -> None:
