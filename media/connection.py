@@ -13,7 +13,7 @@ import logging
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from media.api import Direction, Route, TransportState
 from media.ice import Checked, IceLite
@@ -79,8 +79,9 @@ class Connection:
         self._handshake: asyncio.Task[None] | None = None
         self._session_id = secrets.randbits(62)
         self._version = 0
-        self._created_at = core.clock()
-        self._alive_at = self._created_at
+        # Since when the peer is expected; before it is known, a subscriber may wait for the first track.
+        self._expected_since: float | None = None
+        self._alive_at = core.clock()
         self._on_ready = on_ready
         self._on_state = on_state
 
@@ -105,6 +106,8 @@ class Connection:
     def set_peer(self, peer: Peer) -> None:
         """Take the peer's description. The first one names the certificate that DTLS will accept."""
         self.peer = peer
+        if self._expected_since is None:
+            self._expected_since = self._core.clock()
         if self._dtls is None and self.state != "closed":
             self._dtls = DtlsTransport(
                 self._core.certificate,
@@ -123,6 +126,11 @@ class Connection:
             and self.peer.session_id == peer.session_id
             and self.peer.fingerprints == peer.fingerprints
         )
+
+    def set_ice(self, ufrag: str, password: str) -> None:
+        """New ICE credentials of the same peer (a restart that came without an SDP)."""
+        assert self.peer is not None
+        self.peer = replace(self.peer, ufrag=ufrag, password=password)
 
     def restart_ice(self) -> None:
         self._core.ice.restart(self._agent)
@@ -162,7 +170,8 @@ class Connection:
         settings = self._core.settings
         self._alive_at = max(self._alive_at, media_at)
         if self.state == "connecting":
-            return now - self._created_at < settings.connect_timeout_s
+            since = self._expected_since
+            return since is None or now - since < settings.connect_timeout_s
         silence = now - self._alive_at
         if silence >= settings.disconnected_after_s + settings.closed_after_s:
             return False

@@ -103,7 +103,9 @@ class Rooms:
         self.rooms: dict[str, Room] = {}
         self.owners: dict[int, Owner] = {}  # by transport
         self.track_owners: dict[int, Publication] = {}  # by plane track
-        self.joined = asyncio.Event()  # set while there are transports
+        self.joined = asyncio.Event()  # set while there are connections
+        self.emptied = asyncio.Event()  # set while there are none
+        self.emptied.set()
         # 0 is the self-probe's.
         self._transport_numbers = itertools.count(1)
         self._track_numbers: Iterator[int] = itertools.count(1)
@@ -374,11 +376,16 @@ class Rooms:
                             self._remove_track(room, known)
                 if not participant.connections and participant.lost_at is None:
                     del room.participants[participant.id]
-            if room.participants:
+            people = room.participants.values()
+            if any(connection.peer is not None for one in people for connection in one.connections):
+                room.idle_since = None
                 continue
+            # Someone may wait for the first track without a connection; a hub that died leaves the same
+            # picture.
+            allowed_s = self.core.settings.room_waiting_s if people else self.core.settings.room_idle_s
             if room.idle_since is None:
                 room.idle_since = now
-            elif now - room.idle_since >= self.core.settings.room_idle_s:
+            elif now - room.idle_since >= allowed_s:
                 self.close_room(room)
 
     async def finish(self) -> None:
@@ -399,6 +406,7 @@ class Rooms:
         if len(self.owners) >= self.core.settings.transports_max:
             raise RelayError("too_many", "no more connections on this relay")
         self.joined.set()
+        self.emptied.clear()
         number = next(self._transport_numbers)
         return Connection(self.core, number, direction, on_ready=on_ready, on_state=on_state)
 
@@ -414,6 +422,7 @@ class Rooms:
         self.owners.pop(part.connection.number, None)
         if not self.owners:
             self.joined.clear()
+            self.emptied.set()
 
     def _background(self, farewell: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(farewell)

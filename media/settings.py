@@ -38,7 +38,9 @@ class RelaySettings:
     closed_after_s: float = 45.0
     # A publisher whose connection ended without a farewell may come back (a reload): its tracks stay so long.
     linger_s: float = 5.0
+    # An empty room is dropped after this, one where somebody only waits after the other.
     room_idle_s: float = 30.0
+    room_waiting_s: float = 3600.0
 
     quality_interval_s: float = 5.0
     # The first bitrate the publisher's encoder tries; browsers start at 300 kbit/s and 320 px without it.
