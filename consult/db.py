@@ -85,6 +85,8 @@ class Database:
             try:
                 yield session
             finally:
+                # a rollback expires every row in the session: let go of them first, so that callers may keep them
+                session.expunge_all()
                 await session.rollback()
 
     async def close(self) -> None:
