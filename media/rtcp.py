@@ -65,7 +65,8 @@ def split(data: Buffer) -> list[Chunk]:
                 raise MalformedPacket("rtcp_padding")
             padding = data[end - 1]
             content_end = end - padding
-            if padding == 0 or padding % 4 or content_end < position + 4:
+            # Not always whole words: libwebrtc pads transport-cc feedback by one to three bytes.
+            if padding == 0 or content_end < position + 4:
                 raise MalformedPacket("rtcp_padding")
         chunks.append(Chunk(packet_type, first & 0x1F, position, content_end))
         position = end
