@@ -92,7 +92,7 @@ class LocalRelay:
             ice=IceLite(),
             certificate=Certificate(),
             clock=clock,
-            candidates=port.announced,
+            candidates=tuple((ip, settings.announced_port or own) for ip, own in port.announced),
             turn_ips=turn_ips,
         )
         self._listener: Callable[[RelayEvent], None] | None = None
@@ -105,7 +105,12 @@ class LocalRelay:
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """The announced candidates."""
-        return self._port.announced
+        return self._core.candidates
+
+    @property
+    def bound(self) -> tuple[tuple[str, int], ...]:
+        """The local addresses of the port."""
+        return self._port.bound
 
     # ---- life ----
 

@@ -14,11 +14,13 @@ class RelaySettings:
     address that
         the machine does not have (a router's or a container host's) is announced while the machine's own are
         bound.
+    announced_port: the port in candidates where a router or container maps another one to `port`.
     turn_hosts: names or addresses of the TURN servers, to tell a relayed route from a direct one.
     """
 
     port: int = 40000
     announced_ips: tuple[str, ...] = ()
+    announced_port: int | None = None
     turn_hosts: tuple[str, ...] = ()
 
     rooms_max: int = 1000
