@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 from aiohttp import web
 from multidict import CIMultiDict
 
+from consult.people.roles import ANONYMOUS, Actor
 from web.keys import API_CALLER, IDENTITY, ApiCaller, Identity
 
 
@@ -87,6 +88,15 @@ def signed_in(request: web.Request) -> Identity | None:
     """The fully signed-in person on any route, or None."""
     found = request.get(IDENTITY)
     return found if found is not None and found.stage == "full" else None
+
+
+def actor(request: web.Request) -> Actor:
+    """The caller as the domain's rules see them (consult/people/roles.py)."""
+    found = signed_in(request)
+    if found is not None:
+        return Actor(found.role, found.practice_id, found.person_id)
+    caller = request.get(API_CALLER)
+    return Actor("api", caller.practice_id) if caller is not None else ANONYMOUS
 
 
 def api_caller(request: web.Request) -> ApiCaller:

@@ -12,10 +12,12 @@ from typing import Any
 from aiohttp import web
 
 from consult.db import Database
+from consult.people.attempts import Attempts
 from consult.privacy.vault import Vault
 from consult.settings import Settings
 from web.access import check_every_route
 from web.keys import (
+    ATTEMPTS,
     CLOCK,
     DATABASE,
     METRICS,
@@ -76,6 +78,7 @@ def create_app(parts: Parts) -> web.Application:
     app[CLOCK] = parts.clock
     app[REDIS] = parts.redis
     app[METRICS] = WebMetrics()
+    app[ATTEMPTS] = Attempts(parts.vault, parts.settings.redis_url)
     app[STATIC] = StaticFiles()
     app[READINESS] = Readiness()
     for feature in FEATURES:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from signaling.hub import Hub
-
     from consult.db import Database
+    from consult.people.attempts import Attempts
     from consult.privacy.vault import Vault
     from consult.settings import Settings
     from media.api import Relay
+    from signaling.hub import Hub
     from web.metrics import WebMetrics
     from web.static_files import StaticFiles
 
@@ -41,6 +41,7 @@ class Identity:
     practice_id: str
     role: Literal["specialist", "admin"]
     stage: str  # password_ok | full
+    totp_enrolled: bool
     csrf_token: str
     name: str
     zone: str  # IANA
@@ -70,6 +71,7 @@ PRACTICE: web.AppKey[PracticeInfo] = web.AppKey("practice")
 HUB: web.AppKey[Hub] = web.AppKey("hub")
 RELAY: web.AppKey[Relay] = web.AppKey("relay")
 STATIC: web.AppKey[StaticFiles] = web.AppKey("static")
+ATTEMPTS: web.AppKey[Attempts] = web.AppKey("attempts")
 METRICS: web.AppKey[WebMetrics] = web.AppKey("metrics")
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 # a client of the configured Redis, or None in the embedded shape

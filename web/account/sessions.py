@@ -6,13 +6,11 @@ refuse that prefix, so the name is plain there.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal, cast
 
 from aiohttp import web
-from sqlalchemy import select
 
-from consult.people.models import Account, ApiToken, LoginSession, Person
+from consult.people import api_tokens, login_sessions
 from web.keys import CLOCK, DATABASE, SESSION_TOKEN, VAULT, ApiCaller, Identity
 from web.origin import is_https
 
@@ -33,38 +31,31 @@ def drop_session_cookie(request: web.Request, response: web.StreamResponse) -> N
 
 
 async def load_identity(request: web.Request) -> Identity | None:
-    """The person of the session cookie, or None. One query; a request without the cookie makes none."""
+    """The person of the session cookie, or None. A request without the cookie asks the database nothing."""
     token = request.cookies.get(cookie_name(request), "")
     if not token or len(token) > TOKEN_LENGTH_MAX:
         return None
     now = request.app[CLOCK]()
-    async with request.app[DATABASE].read() as session:
-        row = (
-            await session.execute(
-                select(LoginSession, Account, Person)
-                .join(Account, Account.person_id == LoginSession.person_id)
-                .join(Person, Person.id == Account.person_id)
-                .where(
-                    LoginSession.id == hashlib.sha256(token.encode()).digest(),
-                    LoginSession.expires_at > now,
-                    Account.disabled_at.is_(None),
-                )
-            )
-        ).first()
-        if row is None:
+    database = request.app[DATABASE]
+    async with database.read() as session:
+        current = await login_sessions.find(session, token, now)
+        if current is None:
             return None
-        login, account, person = row
-        keyring = await request.app[VAULT].keyring(session, [person.id])
+        keyring = await request.app[VAULT].keyring(session, [current.person_id])
+    if current.needs_touch(now):
+        async with database.write() as session:
+            await login_sessions.touch(session, token, now)
     request[SESSION_TOKEN] = token
     return Identity(
-        person_id=person.id,
-        practice_id=account.practice_id,
-        role=cast('Literal["specialist", "admin"]', account.role),
-        stage=login.stage,
-        csrf_token=login.csrf_token,
-        name=keyring.open("person.name_sealed", person.id, person.id, person.name_sealed),
-        zone=person.zone,
-        language=person.language,
+        person_id=current.person_id,
+        practice_id=current.practice_id,
+        role=cast('Literal["specialist", "admin"]', current.role),
+        stage=current.stage,
+        totp_enrolled=current.totp_enrolled,
+        csrf_token=current.csrf_token,
+        name=keyring.open("person.name_sealed", current.person_id, current.person_id, current.name_sealed),
+        zone=current.zone,
+        language=current.language,
     )
 
 
@@ -73,10 +64,13 @@ async def load_api_caller(request: web.Request) -> ApiCaller | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token or len(token) > TOKEN_LENGTH_MAX:
         return None
-    async with request.app[DATABASE].read() as session:
-        found = await session.scalar(
-            select(ApiToken).where(
-                ApiToken.token_hash == hashlib.sha256(token.encode()).digest(), ApiToken.revoked_at.is_(None)
-            )
-        )
-    return ApiCaller(token_id=found.id, practice_id=found.practice_id) if found is not None else None
+    now = request.app[CLOCK]()
+    database = request.app[DATABASE]
+    async with database.read() as session:
+        found = await api_tokens.verify(session, token, now)
+    if found is None:
+        return None
+    if api_tokens.needs_touch(found, now):
+        async with database.write() as session:
+            await api_tokens.touch(session, found.id, now)
+    return ApiCaller(token_id=found.id, practice_id=found.practice_id)
