@@ -9,7 +9,6 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from consult.booking.slots import is_zone
 from consult.errors import Problem
@@ -134,13 +133,13 @@ def clean_email(text: object) -> str | None:
 
 def check_start(value: object, now: datetime, problems: list[Problem]) -> datetime | None:
     """An instant from now to the far end of any horizon, UTC; else None and a problem at /start."""
-    moment: Any = value
-    if isinstance(moment, str):
+    moment = value if isinstance(value, datetime) else None
+    if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(moment.strip())
+            moment = datetime.fromisoformat(value.strip())
         except ValueError:
             moment = None
-    if not isinstance(moment, datetime) or moment.tzinfo is None:
+    if moment is None or moment.utcoffset() is None:
         problems.append(
             Problem("/start", "format", "Please give the start with its offset, such as 2026-05-04T09:00:00+02:00.")
         )
