@@ -243,7 +243,7 @@ class Connection:
             self._core.plane.remove_transport(self.number)
 
     def _report(self, state: TransportState) -> None:
-        path = self._agent.selected
+        path = self._agent.send_path()
         before = (self._reported, self.route)
         if path is not None:
             self.route = "relayed" if path.address[0] in self._core.turn_ips else "udp"
