@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 from aiohttp import web
 
-from consult.people import api_tokens, login_sessions
+from consult.people import accounts, api_tokens, login_sessions
 from web.keys import CLOCK, DATABASE, SESSION_TOKEN, VAULT, ApiCaller, Identity
 from web.origin import is_https
 
@@ -53,7 +53,7 @@ async def load_identity(request: web.Request) -> Identity | None:
         stage=current.stage,
         totp_enrolled=current.totp_enrolled,
         csrf_token=current.csrf_token,
-        name=keyring.open("person.name_sealed", current.person_id, current.person_id, current.name_sealed),
+        name=keyring.open(accounts.NAME, current.person_id, current.person_id, current.name_sealed),
         zone=current.zone,
         language=current.language,
     )
