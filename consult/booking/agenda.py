@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from consult.booking import bookings, links
+from consult.booking.clients import PARTICIPANT_NAME
 from consult.booking.models import Booking, Consultation, Participant, Service
 from consult.booking.services import is_reference
 from consult.errors import NotFound
+from consult.people import accounts
 from consult.people.models import Person
 from consult.privacy.vault import Keyring, Vault
 
@@ -68,7 +70,7 @@ _specialist_seat = aliased(Participant)
 _client_seat = aliased(Participant)
 
 
-def _query() -> Select[tuple[Booking, Service, Consultation, Person, Person, Participant, Participant]]:
+def _query() -> Select[Booking, Service, Consultation, Person, Person, Participant, Participant]:
     return (
         select(Booking, Service, Consultation, _specialist, _client, _specialist_seat, _client_seat)
         .join(Service, Service.id == Booking.service_id)
@@ -172,7 +174,7 @@ async def next_booking(
 async def _views(
     session: AsyncSession,
     vault: Vault,
-    query: Select[tuple[Booking, Service, Consultation, Person, Person, Participant, Participant]],
+    query: Select[Booking, Service, Consultation, Person, Person, Participant, Participant],
     *,
     with_answers: bool,
 ) -> list[BookingView]:
@@ -183,16 +185,14 @@ async def _views(
 
 
 def _view(
-    row: Row[tuple[Booking, Service, Consultation, Person, Person, Participant, Participant]],
+    row: Row[Booking, Service, Consultation, Person, Person, Participant, Participant],
     keyring: Keyring,
     with_answers: bool,
 ) -> BookingView:
     booking, service, consultation, specialist, client, specialist_seat, client_seat = row
     answers: dict[str, str] = {}
     if with_answers and booking.reason_sealed is not None:
-        answers = json.loads(
-            keyring.open_or("{}", "booking.reason_sealed", booking.id, client.id, booking.reason_sealed)
-        )
+        answers = json.loads(keyring.open_or("{}", bookings.ANSWERS, booking.id, client.id, booking.reason_sealed))
     return BookingView(
         id=booking.id,
         practice_id=booking.practice_id,
@@ -205,10 +205,10 @@ def _view(
         service_id=service.id,
         service_name=service.name,
         specialist_id=specialist.id,
-        specialist_name=keyring.open_or("", "person.name_sealed", specialist.id, specialist.id, specialist.name_sealed),
+        specialist_name=keyring.open_or("", accounts.NAME, specialist.id, specialist.id, specialist.name_sealed),
         client_id=client.id,
-        client_name=keyring.open_or("", "participant.name_sealed", client_seat.id, client.id, client_seat.name_sealed),
-        client_email=keyring.open_or("", "person.email_sealed", client.id, client.id, client.email_sealed),
+        client_name=keyring.open_or("", PARTICIPANT_NAME, client_seat.id, client.id, client_seat.name_sealed),
+        client_email=keyring.open_or("", accounts.EMAIL, client.id, client.id, client.email_sealed),
         answers=answers,
         consultation_id=consultation.id,
         consultation_status=consultation.status,

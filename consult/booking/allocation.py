@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -63,7 +63,7 @@ async def expire_holds(session: AsyncSession, now: datetime, specialist_ids: Seq
     due = (Booking.status == "held") & (Booking.held_until <= now)
     if specialist_ids is None:
         rows = select(Booking.id).where(due).with_for_update(skip_locked=True).cte("due")
-        chosen = Booking.id.in_(select(rows.c.id))
+        chosen: ColumnElement[bool] = Booking.id.in_(select(rows.c.id))
     else:
         chosen = due & Booking.specialist_id.in_(specialist_ids)
     expired = await session.execute(

@@ -14,7 +14,7 @@ from sqlalchemy import and_, delete, not_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from consult.booking.models import BLOCKING_STATUSES, Booking, DateException, WeeklyHours
-from consult.booking.slots import DAY_MINUTES, Availability, DayRange, Interval, ServiceRules, free_slots, is_zone
+from consult.booking.slots import DAY_MINUTES, Availability, DayRange, Interval, ServiceRules, free_slots
 from consult.db import new_id
 from consult.errors import Invalid, NotFound, Problem
 from consult.people.models import Specialist
@@ -219,15 +219,6 @@ async def set_weekly_hours(
         for weekday, ranges in enumerate(weekly)
         for start, end in ranges
     )
-    await session.flush()
-
-
-async def set_zone(session: AsyncSession, practice_id: str, specialist_id: str, zone: str) -> None:
-    """The zone the hours are meant in. Raises NotFound, Invalid."""
-    specialist = await _specialist(session, practice_id, specialist_id)
-    if not is_zone(zone):
-        raise Invalid([Problem("/zone", "unknown", "Please choose a time zone from the list.")])
-    specialist.zone = zone
     await session.flush()
 
 

@@ -25,6 +25,8 @@ from consult.errors import Conflict, Invalid, NotFound, Problem
 from consult.notify import reminders
 from consult.privacy.vault import Vault
 
+# the field's address in the vault
+ANSWERS = "booking.answers"
 ANY_SPECIALIST = "any"
 HOLD_FOR = timedelta(minutes=5)
 
@@ -128,7 +130,7 @@ async def book(
     booking.changed_at = now
     if any(checked.answers.values()):
         answers = json.dumps(checked.answers, ensure_ascii=False)
-        booking.reason_sealed = keyring.seal("booking.reason_sealed", booking.id, client_id, answers)
+        booking.reason_sealed = keyring.seal(ANSWERS, booking.id, client_id, answers)
     await allocation.write(session, booking, rules, candidates, now, bypass_notice=by.is_staff)
     if key is not None:
         key.booking_id = booking.id

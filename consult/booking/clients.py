@@ -10,9 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from consult.booking.models import Booking, Consultation, Participant
 from consult.booking.requests import BookingRequest, CheckedRequest
 from consult.db import new_id
+from consult.people import accounts
 from consult.people.models import Person
 from consult.privacy.vault import Keyring, Vault
 
+PARTICIPANT_NAME = "participant.name"
 # the join window of a booked consultation, before its start and after its end
 JOIN_BEFORE = timedelta(minutes=10)
 JOIN_AFTER = timedelta(minutes=15)
@@ -45,22 +47,17 @@ async def find_or_add_client(
     for person_id in known:
         if person_id in keyring:
             return person_id, keyring
-    person_id = new_id()
-    own = await vault.new_person_key(session, person_id, now)
-    session.add(
-        Person(
-            id=person_id,
-            practice_id=request.practice_id,
-            name_sealed=own.seal("person.name_sealed", person_id, person_id, checked.name),
-            email_sealed=own.seal("person.email_sealed", person_id, person_id, checked.email),
-            email_index=index,
-            zone=checked.zone,
-            language=request.language,
-            created_at=now,
-        )
+    person, _ = await accounts.create_person(
+        session,
+        vault,
+        practice_id=request.practice_id,
+        name=checked.name,
+        email=checked.email,
+        zone=checked.zone,
+        language=request.language,
+        now=now,
     )
-    await session.flush()
-    return person_id, await vault.keyring(session, [specialist_id, person_id])
+    return person.id, await vault.keyring(session, [specialist_id, person.id])
 
 
 async def open_seats(
@@ -81,7 +78,7 @@ async def open_seats(
     )
     session.add(consultation)
     specialist = await session.get_one(Person, booking.specialist_id)
-    specialist_name = keyring.open("person.name_sealed", specialist.id, specialist.id, specialist.name_sealed)
+    specialist_name = keyring.open(accounts.NAME, specialist.id, specialist.id, specialist.name_sealed)
     seats = []
     for role, person_id, name in (
         ("specialist", booking.specialist_id, specialist_name),
@@ -94,7 +91,7 @@ async def open_seats(
                 consultation_id=consultation.id,
                 person_id=person_id,
                 role=role,
-                name_sealed=keyring.seal("participant.name_sealed", seat_id, person_id, name),
+                name_sealed=keyring.seal(PARTICIPANT_NAME, seat_id, person_id, name),
                 created_at=now,
             )
         )

@@ -10,23 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from consult.booking.slots import is_zone
 from consult.errors import Problem
+from consult.people.contact import clean_email, clean_name, clean_zone
 
-NAME_MAX = 120
-EMAIL_MAX = 254  # RFC 5321 section 4.5.3.1.3, without the brackets
 ANSWERS_MAX = 20
-ANSWER_KEY_MAX = 64
 ANSWER_MAX = 4_000
 IDEMPOTENCY_KEY_MAX = 255
 # further away no service is offered, and arithmetic with the calendar's last year would overflow
 START_RANGE = timedelta(days=1_000)
 
-_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _ANSWER_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-# joiners of Persian and Indic names and of emoji; other invisible signs could make a name look like another
-_JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,56 +72,19 @@ class CheckedRequest:
 def check_request(request: BookingRequest, now: datetime) -> tuple[CheckedRequest | None, list[Problem]]:
     """The cleaned request and no problems, or None and at least one problem. Pointers are those of the REST body."""
     problems: list[Problem] = []
-    name = clean_name(request.name)
-    if not name:
-        problems.append(Problem("/client/name", "required", "Please enter your name."))
-    elif len(name) > NAME_MAX:
-        problems.append(Problem("/client/name", "too_long", "Please enter a shorter name."))
-    email = clean_email(request.email)
-    if email is None:
-        problems.append(Problem("/client/email", "email", "Please enter an e-mail address such as anna@example.org."))
+    name = clean_name(request.name, "/client/name", problems)
+    email = clean_email(request.email, "/client/email", problems)
     start = check_start(request.start, now, problems)
-    if not is_zone(request.zone):
-        problems.append(Problem("/zone", "zone", "Please choose a time zone from the list."))
+    clean_zone(request.zone, "/zone", problems)
     if request.consent is not True:
         problems.append(Problem("/consent", "required", "We need your consent to arrange the consultation."))
     answers = _check_answers(request.answers, problems)
     key = request.idempotency_key
     if key is not None and not (0 < len(key) <= IDEMPOTENCY_KEY_MAX and key.isascii() and key.isprintable()):
         problems.append(Problem("/idempotency_key", "format", "An Idempotency-Key is 1 to 255 printable characters."))
-    if problems or start is None or email is None:
+    if problems or start is None:
         return None, problems
     return CheckedRequest(start, request.zone, name, email, answers), []
-
-
-def clean_name(text: object) -> str:
-    """One line without control and invisible signs; empty for what is no name."""
-    if not isinstance(text, str):
-        return ""
-    kept = "".join(
-        " " if sign.isspace() else sign
-        for sign in unicodedata.normalize("NFC", text[:1_000])
-        if sign.isspace() or sign in _JOINERS or unicodedata.category(sign) not in {"Cc", "Cf", "Cs", "Co", "Cn"}
-    )
-    return " ".join(kept.split()).strip(_JOINERS)
-
-
-def clean_email(text: object) -> str | None:
-    """The address, its domain in ASCII (IDNA), or None. Deliverability is for the mail server to say."""
-    if not isinstance(text, str) or len(text) > EMAIL_MAX * 2:
-        return None
-    local, separator, domain = text.strip().rpartition("@")
-    if not separator or len(local) > 64 or not _LOCAL.fullmatch(local):
-        return None
-    try:
-        ascii_domain = domain.encode("idna").decode("ascii")
-    except UnicodeError:
-        return None
-    labels = ascii_domain.split(".")
-    if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
-        return None
-    address = f"{local}@{ascii_domain}"
-    return address if len(address) <= EMAIL_MAX else None
 
 
 def check_start(value: object, now: datetime, problems: list[Problem]) -> datetime | None:

@@ -15,6 +15,7 @@ from consult.booking.models import Service, ServiceSpecialist
 from consult.booking.slots import ServiceRules
 from consult.db import new_id
 from consult.errors import Invalid, NotFound, Problem
+from consult.people import accounts
 from consult.people.models import Account, Person, Specialist
 from consult.privacy.vault import Vault
 
@@ -145,7 +146,7 @@ async def list_specialists(
         SpecialistCard(
             id=specialist.id,
             slug=specialist.slug,
-            name=keyring.open_or("", "person.name_sealed", person.id, person.id, person.name_sealed),
+            name=keyring.open_or("", accounts.NAME, person.id, person.id, person.name_sealed),
             title=specialist.title,
             about=specialist.about,
             zone=specialist.zone,

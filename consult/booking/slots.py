@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 DAY_MINUTES = 1_440
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -154,16 +154,6 @@ def local_day(day: date, zone: str) -> Interval:
     the zone skipped (Pacific/Apia, 2011-12-30) is empty."""
     begin, end = (_first_instant(moment, zone) for moment in (day, day + timedelta(days=1)))
     return Interval(datetime.fromtimestamp(begin * 60, UTC), datetime.fromtimestamp(end * 60, UTC))
-
-
-def is_zone(name: object) -> bool:
-    """Whether this is the name of an IANA zone we know."""
-    return isinstance(name, str) and name in _zones()
-
-
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
 
 
 # (UTC minute of the piece's beginning, its end, offset in minutes): a time in which the offset does not change
