@@ -26,6 +26,10 @@ class RelayPool(Protocol):
         session in any case. Raises RelayError('unavailable')."""
         ...
 
+    def forget(self, room: str) -> None:
+        """The room is closed or no longer ours."""
+        ...
+
     def on_event(self, listener: Callable[[str, RelayEvent], None]) -> None:
         """Called with the relay's instance and what it tells."""
         ...
