@@ -199,9 +199,7 @@ async def cancel(session: AsyncSession, practice_id: str, booking_id: str, by: A
     booking.cancelled_by = by.role
     booking.sequence += 1
     booking.changed_at = now
-    await session.execute(
-        update(Consultation).where(Consultation.booking_id == booking.id).values(status="cancelled", ended_at=now)
-    )
+    await session.execute(update(Consultation).where(Consultation.booking_id == booking.id).values(status="cancelled"))
     await session.flush()
     await reminders.plan(session, booking, "cancelled", now)
     return booking
