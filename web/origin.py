@@ -58,8 +58,13 @@ def is_own_origin(request: web.Request, origin: str) -> bool:
 
 def is_cross_site(request: web.Request) -> bool:
     """Another site's page makes this request. Every current browser sends Origin with a POST, and Sec-Fetch-Site with
-    everything; a request without both is not a browser's, so nobody's cookies are being borrowed."""
+    everything; a request without both is not a browser's, so nobody's cookies are being borrowed.
+
+    Our own forms send `Origin: null`, because our referrer policy is no-referrer (Fetch standard, "append a request
+    Origin header"); then Sec-Fetch-Site alone tells."""
     origin = request.headers.get("Origin")
+    if origin == "null":
+        return request.headers.get("Sec-Fetch-Site") != "same-origin"
     if origin is not None:
         return not is_own_origin(request, origin)
     return request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
