@@ -52,9 +52,7 @@ def operation(routes: web.RouteTableDef, rate: Rate, **declared: Any) -> Callabl
             await throttle(request, rate)
             parameters = query(request, found.query) if found.query is not None else None
             body = (
-                await json_body(request, found.body, optional=found.body_optional)
-                if found.body is not None
-                else None
+                await json_body(request, found.body, optional=found.body_optional) if found.body is not None else None
             )
             return await handler(request, parameters, body)
 
@@ -65,7 +63,9 @@ def operation(routes: web.RouteTableDef, rate: Rate, **declared: Any) -> Callabl
     return attach
 
 
-def json_response(answer: msgspec.Struct, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def json_response(
+    answer: msgspec.Struct, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     response = web.Response(
         body=msgspec.json.encode(answer), status=status, content_type="application/json", headers=headers
     )

@@ -32,11 +32,11 @@ Encryption = Annotated[
 ]
 
 
-class _In(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _In(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Input: unknown fields are refused."""
 
 
-class _Out(msgspec.Struct, frozen=True, kw_only=True):
+class _Out(msgspec.Struct, kw_only=True):
     pass
 
 
@@ -105,9 +105,7 @@ class NewBooking(_In):
     client: Client
     consent: Annotated[bool, Meta(description="The client agrees to the terms and the privacy notice. Must be true.")]
     specialist: Annotated[str | None, Meta(max_length=64, description="An id; null or `any`: whoever is free.")] = None
-    answers: Annotated[
-        Answers, Meta(max_length=32, description='Answers of the form, such as {"reason": "…"}.')
-    ] = {}
+    answers: Annotated[Answers, Meta(max_length=32, description='Answers of the form, such as {"reason": "…"}.')] = {}
     language: Annotated[Literal["en", "ru"] | None, Meta(description="Of the client's mails and pages.")] = None
 
 
@@ -134,9 +132,9 @@ class Consultation(_Out):
 
 
 class NewToken(_In):
-    role: Annotated[
-        Literal["participant", "viewer"], Meta(description="A viewer receives and publishes nothing.")
-    ] = "participant"
+    role: Annotated[Literal["participant", "viewer"], Meta(description="A viewer receives and publishes nothing.")] = (
+        "participant"
+    )
     name: Annotated[str, Meta(min_length=1, max_length=200)] = "Guest"
 
 
@@ -217,3 +215,10 @@ class Problem(_Out, omit_defaults=True):
     detail: str = ""
     errors: list[FieldError] = []
     alternatives: list[Slot] = []
+
+
+# ---- the manage page's script ---------------------------------------------------------------------------------------
+
+
+class ManageToken(_In):
+    token: Annotated[str, Meta(min_length=1, max_length=200)]

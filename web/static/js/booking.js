@@ -15,7 +15,7 @@ function storedZone() {
 /** @param {string} zone */
 function storeZone(zone) {
   const secure = location.protocol === "https:" ? "; Secure" : "";
-  document.cookie = `${ZONE_COOKIE}=${encodeURIComponent(zone)}; Path=/; SameSite=Lax${secure}`;
+  document.cookie = `${ZONE_COOKIE}=${zone}; Path=/; SameSite=Lax${secure}`;
 }
 
 /** @returns {boolean} whether the zone became known only now, so that shown times are in another one */
