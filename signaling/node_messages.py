@@ -18,9 +18,10 @@ class _Mail(msgspec.Struct, frozen=True, kw_only=True, tag_field="mail"):
 
 
 class Frame(_Mail, frozen=True, kw_only=True, tag="frame"):
-    """Edge → owner: a text frame of the browser."""
+    """Edge → owner: a text frame of the browser. `node`: the edge."""
 
     link: str
+    node: str
     data: str
 
 

@@ -75,6 +75,7 @@ class Post:
             mail = await queue.get()
             if not await self._directory.post(node, _encoder.encode(mail)):
                 self._failed(node, mail)
+            queue.task_done()
 
     def _failed(self, node: str, mail: Mail) -> None:
         if isinstance(mail, Ask):
@@ -145,8 +146,7 @@ class Post:
         """Let what is queued leave, briefly, then stop."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
-                while any(not queue.empty() for queue in self._queues.values()):
-                    await asyncio.sleep(0.01)
+                await asyncio.gather(*(queue.join() for queue in self._queues.values()))
         for task in [*self._senders.values(), *self._tasks]:
             task.cancel()
         await asyncio.gather(*self._senders.values(), *self._tasks, return_exceptions=True)
