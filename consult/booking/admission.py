@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from consult.booking import bookings, links
 from consult.booking.clients import PARTICIPANT_NAME
 from consult.booking.models import Booking, Consultation, JoinTicket, Participant, Service
 from consult.booking.services import is_reference
-from consult.db import new_id
+from consult.db import UtcDateTime, new_id
 from consult.errors import Conflict, ConsultError, Invalid, NotFound, Problem
 from consult.people import accounts
 from consult.people.contact import clean_name
@@ -241,7 +241,7 @@ async def admitted(session: AsyncSession, consultation_id: str, participant_id: 
     await session.execute(
         update(Participant)
         .where(Participant.id == participant_id, Participant.consultation_id == consultation_id)
-        .values(admitted_at=func.coalesce(Participant.admitted_at, now), removed_at=None)
+        .values(admitted_at=func.coalesce(Participant.admitted_at, literal(now, UtcDateTime())), removed_at=None)
         .execution_options(synchronize_session=False)
     )
 
@@ -261,7 +261,7 @@ async def finished(session: AsyncSession, consultation_id: str, now: datetime) -
     ended = await session.execute(
         update(Consultation)
         .where(Consultation.id == consultation_id, Consultation.status == "open")
-        .values(status="ended", ended_at=func.coalesce(Consultation.ended_at, now))
+        .values(status="ended", ended_at=func.coalesce(Consultation.ended_at, literal(now, UtcDateTime())))
         .returning(Consultation.booking_id)
         .execution_options(synchronize_session=False)
     )
