@@ -63,17 +63,10 @@ class MediaPacket:
         self.values: tuple[bytes, bytes, bytes] = (b"", b"", b"")
 
 
-class Stored(NamedTuple):
-    """What a sent packet is built from again."""
-
-    sequence: int  # extended, as sent
-    marker: bool
-    timestamp: int
-    extra: int
-    values: tuple[bytes, bytes, bytes]
-    transport_sequence: int
-    abs_send_time: int
-    payload: bytes
+# What a sent packet is built from again: (extended sequence number as sent, marker, timestamp, extra, values,
+# transport-wide sequence number, abs-send-time, payload). A plain tuple, because a NamedTuple takes 0.5 µs
+# longer to make, per packet.
+Stored = tuple[int, bool, int, int, tuple[bytes, bytes, bytes], int, int, bytes]
 
 
 class _Shape(NamedTuple):
@@ -103,6 +96,7 @@ class Forward:
         "_last_sequence",
         "_last_timestamp",
         "_live",
+        "_marked",
         "_mask",
         "_octets",
         "_offset",
@@ -114,7 +108,9 @@ class Forward:
         "_sent_at",
         "_shapes",
         "_source",
+        "_ssrc",
         "_timestamp_offset",
+        "_unmarked",
         "_video",
         "paused",
         "spec",
@@ -124,6 +120,9 @@ class Forward:
 
     def __init__(self, spec: ForwardSpec, *, video: bool, clock_rate_hz: int, start: int, rtx_start: int) -> None:
         self.spec = spec
+        self._ssrc = spec.ssrc
+        self._unmarked = spec.payload_type
+        self._marked = 0x80 | spec.payload_type
         self.stats = StreamStats()
         self.paused = False
         self.waiting = video
@@ -180,8 +179,7 @@ class Forward:
             if index < 0:
                 return 0
             sequence -= self._segments[index][1]
-        # A plain tuple of the fields of Stored would be quicker to make by 0.2 µs, but not to read.
-        stored = Stored(
+        stored = (
             sequence,
             marker,
             timestamp,
@@ -248,7 +246,7 @@ class Forward:
         for sequence_number in lost:
             sequence = extend(last, sequence_number)
             stored = self._ring[sequence & self._mask]
-            if stored is None or stored.sequence != sequence or sequence < self._key_frame_sequence:
+            if stored is None or stored[0] != sequence or sequence < self._key_frame_sequence:
                 continue
             resent_at, count = self._resent.get(sequence, (-1e9, 0))
             if count >= _MAX_RESENDS or now - resent_at < pause:
@@ -267,16 +265,17 @@ class Forward:
         self.stats.retransmitted += 1
         spec = self.spec
         if spec.rtx_ssrc is None or spec.rtx_payload_type is None:
-            return self._write(out, stored, stored.transport_sequence, stored.abs_send_time)
+            return self._write(out, stored, stored[5], stored[6])
         self._write(out, stored, transport_sequence, abs_send_time)
-        start = self._shape(stored.extra).length
+        sequence, marker, _, extra, _, _, _, payload = stored
+        start = self._shape(extra).length
         out[0] &= 0xDF
-        out[1] = (0x80 if stored.marker else 0) | spec.rtx_payload_type
+        out[1] = (0x80 if marker else 0) | spec.rtx_payload_type
         out[2:4] = (self._rtx_sequence & 0xFFFF).to_bytes(2, "big")
         out[8:12] = spec.rtx_ssrc.to_bytes(4, "big")
-        out[start : start + 2] = (stored.sequence & 0xFFFF).to_bytes(2, "big")
-        end = start + 2 + len(stored.payload)
-        out[start + 2 : end] = stored.payload
+        out[start : start + 2] = (sequence & 0xFFFF).to_bytes(2, "big")
+        end = start + 2 + len(payload)
+        out[start + 2 : end] = payload
         self._rtx_sequence += 1
         return end
 
@@ -287,30 +286,26 @@ class Forward:
     # ---- headers ----
 
     def _write(self, out: bytearray, stored: Stored, transport_sequence: int, abs_send_time: int) -> int:
-        extra = stored.extra
-        shape = self._shapes.get(extra) or self._shape(extra)
-        spec = self.spec
-        payload = stored.payload
-        shape.pack_into(
+        sequence, marker, timestamp, extra, values, _, _, payload = stored
+        pack_into, block, start, first, number_at, time_at, passed = self._shapes.get(extra) or self._shape(extra)
+        pack_into(
             out,
             0,
-            shape.first,
-            0x80 | spec.payload_type if stored.marker else spec.payload_type,
-            stored.sequence & 0xFFFF,
-            stored.timestamp,
-            spec.ssrc,
-            shape.block,
+            first,
+            self._marked if marker else self._unmarked,
+            sequence & 0xFFFF,
+            timestamp,
+            self._ssrc,
+            block,
         )
-        at = shape.transport_cc
-        if at:
-            out[at] = transport_sequence >> 8
-            out[at + 1] = transport_sequence & 0xFF
-        at = shape.abs_send_time
-        if at:
-            out[at : at + 3] = abs_send_time.to_bytes(3, "big")
-        for index, at, end in shape.passed:
-            out[at:end] = stored.values[index]
-        start = shape.length
+        if number_at:
+            out[number_at] = transport_sequence >> 8
+            out[number_at + 1] = transport_sequence & 0xFF
+        if time_at:
+            out[time_at : time_at + 3] = abs_send_time.to_bytes(3, "big")
+        if passed:
+            for index, at, end in passed:
+                out[at:end] = values[index]
         if not payload:
             out[0] |= 0x20
             out[start] = 1

@@ -40,6 +40,7 @@ class Track:
         "key_frame_asked_at",
         "key_frame_due",
         "key_frame_start",
+        "payload_type",
         "primary",
         "spec",
         "started",
@@ -59,6 +60,7 @@ class Track:
         self.spec = spec
         self.transport = transport
         self.video = spec.kind == "video"
+        self.payload_type = spec.payload_type
         self.key_frame_start = key_frame_start
         self.primary: Source | None = None
         self.started = False

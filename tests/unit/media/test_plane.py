@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from media import packets, rtcp
+from media.packet_path import BATCH, MAX_DATAGRAM, MAX_LOG, MAX_UNBOUND_SSRCS
 from media.plane import (
     Arrivals,
     ControlDatagram,
@@ -28,7 +29,7 @@ from media.plane import (
     UnknownSsrc,
 )
 from media.plane_inbox import MAX_PER_ADDRESS, MAX_QUEUED, MAX_UNKNOWN
-from media.python_plane import BATCH, MAX_DATAGRAM, MAX_LOG, MAX_UNBOUND_SSRCS, PythonPlane
+from media.python_plane import PythonPlane
 from tests.unit.media.peer import AUDIO, IDS, PROFILES, SUBSCRIBER_IDS, VIDEO, Stage, nack, vp8
 
 STUN = b"\x00\x01\x00\x00" + b"\x21\x12\xa4\x42" + bytes(12)
