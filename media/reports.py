@@ -18,6 +18,9 @@ from media.plane import SenderReport, StreamStats
 # keeps as much).
 _ARRIVALS_KEPT_US = 500_000
 _ARRIVALS_MAX = 4096
+# At 3000 packets/s 50 ms are 150 numbers. One who jumps further would make the relay write long reports about
+# packets that never were: the log begins anew instead.
+_SPAN_MAX = 8192
 _REPORTS_KEPT = 64
 _BLOCKS_MAX = 31
 
@@ -40,8 +43,11 @@ class ArrivalLog:
         """A packet came. `sequence_number` is on the wire's 16 bits or extended."""
         highest = sequence_number if self._highest is None else self._highest
         extended = highest + ((sequence_number - highest + 0x8000) & 0xFFFF) - 0x8000
-        if extended < 0 or extended in self._arrivals:
+        if extended < 0 or extended in self._arrivals or extended < highest - _SPAN_MAX:
             return
+        if extended - (highest if self._from is None else self._from) > _SPAN_MAX:
+            self._arrivals.clear()
+            self._from = self._reported = None
         self._arrivals[extended] = arrival_us
         self._highest = max(highest, extended)
         self._from = extended if self._from is None else min(self._from, extended)

@@ -78,6 +78,13 @@ class TestArrivalLog:
         assert (base + offsets[-1]) & 0xFFFF in seen or base + offsets[-1] < 0
         assert all(seen[number] for number in came if number in seen)
 
+    def test_jumping_numbers_make_no_long_reports(self) -> None:
+        log = ArrivalLog(1)
+        for index in range(200):
+            log.add(index * 30_011 & 0xFFFF, index * 100)
+        packets = log.feedback(2)
+        assert sum(len(parsed(packet).packets) for packet in packets) <= 8193
+
     def test_memory_is_bounded(self) -> None:
         log = ArrivalLog(1)
         for number in range(100_000):
