@@ -81,6 +81,7 @@ class ServiceRules:
 
     def blocked(self, start: datetime) -> Interval:
         """The time a booking at `start` takes out of the calendar, with its buffers."""
+        start = start.astimezone(UTC)
         return Interval(
             start - timedelta(minutes=self.buffer_before_minutes),
             start + timedelta(minutes=self.duration_minutes + self.buffer_after_minutes),
@@ -100,6 +101,7 @@ def free_slots(
     `busy` are times nothing may touch, in any order, overlapping or not; bookings are given with their own buffers
     (`Booking.blocks_from`, `blocks_until`). All datetimes are aware.
     """
+    now = now.astimezone(UTC)  # adding to a time in a zone would move the hands, not the instant
     earliest = max(_seconds(window_from), _seconds(now + timedelta(minutes=service.minimum_notice_minutes)))
     latest = min(_seconds(window_until), _seconds(now + timedelta(days=service.horizon_days)))
     if earliest >= latest:
@@ -154,6 +156,27 @@ def local_day(day: date, zone: str) -> Interval:
     the zone skipped (Pacific/Apia, 2011-12-30) is empty."""
     begin, end = (_first_instant(moment, zone) for moment in (day, day + timedelta(days=1)))
     return Interval(datetime.fromtimestamp(begin * 60, UTC), datetime.fromtimestamp(end * 60, UTC))
+
+
+class OffsetChange(NamedTuple):
+    """The clocks of a zone go from one offset to another at an instant (UTC)."""
+
+    at: datetime
+    before: timedelta
+    after: timedelta
+
+
+def offset_changes(zone: str, first_year: int, last_year: int) -> tuple[timedelta, list[OffsetChange]]:
+    """The offset at the beginning of `first_year` (UTC) and every change until the end of `last_year`."""
+    found: list[OffsetChange] = []
+    begins = offset = _changes(zone, first_year)[0][1]
+    for year in range(first_year, last_year + 1):
+        for minute, after in _changes(zone, year):
+            if after != offset:
+                moment = datetime.fromtimestamp(minute * 60, UTC)
+                found.append(OffsetChange(moment, timedelta(minutes=offset), timedelta(minutes=after)))
+                offset = after
+    return timedelta(minutes=begins), found
 
 
 # (UTC minute of the piece's beginning, its end, offset in minutes): a time in which the offset does not change
