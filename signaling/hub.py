@@ -158,7 +158,7 @@ class Hub:
         if first is None:
             return
         actor = await self._enter(link, first)
-        if actor is False:
+        if isinstance(actor, bool):
             return
         flood = Flood()
         try:
