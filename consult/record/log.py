@@ -17,12 +17,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-from sqlalchemy import case, func, insert, or_, select, update
+from sqlalchemy import case, func, insert, literal, or_, select, update
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from consult.booking.models import Consultation, Participant
-from consult.db import Database, new_id
+from consult.db import Database, UtcDateTime, new_id
 from consult.people.accounts import ERASED
 from consult.privacy.vault import Vault
 from consult.record.models import ChatMessage, QualitySample, SessionEvent
@@ -327,7 +327,7 @@ async def _mark(session: AsyncSession, consultation: str, kind: str, at: datetim
     statement = update(Consultation).where(Consultation.id == consultation)
     if kind == "started":
         statement = statement.values(
-            started_at=func.coalesce(Consultation.started_at, at),
+            started_at=func.coalesce(Consultation.started_at, literal(at, UtcDateTime())),
             ended_at=case((Consultation.status == "open", None), else_=Consultation.ended_at),
         )
     else:

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from consult.booking.admission import OVERRUN, closing
 from consult.booking.models import Booking, Consultation, Participant, Service
 from consult.errors import Invalid, NotFound, Problem
 from consult.people.accounts import ERASED, person_names
@@ -289,8 +290,12 @@ def _has_verdict(score: ColumnElement[float], wanted: quality.Verdict) -> Column
 def _has_status(status: Status, now: datetime) -> ColumnElement[bool]:
     """The SQL of `_status`."""
     cancelled = or_(Consultation.status == "cancelled", func.coalesce(Booking.status, "") == "cancelled")
-    over = or_(Consultation.status == "ended", Consultation.closes_at <= now)
     started = Consultation.started_at.is_not(None)
+    over = or_(
+        Consultation.status == "ended",
+        and_(~started, Consultation.closes_at <= now),
+        Consultation.closes_at <= now - OVERRUN,
+    )
     if status == "cancelled":
         return cancelled
     if status == "upcoming":
@@ -310,7 +315,7 @@ def _status(consultation: Consultation, booking_status: str | None, now: datetim
     entered again counts as ended."""
     if "cancelled" in (consultation.status, booking_status):
         return "cancelled"
-    over = consultation.status == "ended" or consultation.closes_at <= now
+    over = consultation.status == "ended" or closing(consultation) <= now
     if consultation.started_at is None:
         if over:
             return "missed"
