@@ -21,7 +21,10 @@ from consult.people.models import Account, Practice
 from consult.privacy.keys import Keys
 from consult.privacy.vault import Vault
 from consult.settings import Settings
+from media import relay as relays
+from media.settings import RelaySettings
 from web.app import Parts, create_app
+from web.connections import connect_locally
 from web.keys import PracticeInfo
 
 PASSWORD = "quiet-harbour-lantern-42"
@@ -145,9 +148,16 @@ async def open_site(database_url: str, folder: Path, **env: str) -> AsyncIterato
         practice = await accounts.ensure_practice(session, NOON, name="Test Practice", zone="Europe/Berlin")
     info = PracticeInfo(practice.id, practice.slug, practice.name, practice.zone, practice.language)
     site: Site
-    app = create_app(
-        Parts(settings=settings, database=database, vault=vault, practice=info, clock=lambda: site.now)
+    relay = await relays.start(RelaySettings(port=0, announced_ips=("127.0.0.1",)))
+    parts = Parts(
+        settings=settings,
+        database=database,
+        vault=vault,
+        practice=info,
+        connect=connect_locally(relay),
+        clock=lambda: site.now,
     )
+    app = create_app(parts)
     server = TestServer(app)
     site = Site(app, server, database, vault, practice.id)
     await server.start_server()
@@ -160,4 +170,5 @@ async def open_site(database_url: str, folder: Path, **env: str) -> AsyncIterato
         for client in site.clients:
             await client.close()
         await server.close()
+        await relay.stop()
         await database.close()

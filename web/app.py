@@ -15,6 +15,7 @@ from consult.db import Database
 from consult.people.attempts import Attempts
 from consult.privacy.vault import Vault
 from consult.settings import Settings
+from web import rooms
 from web.access import check_every_route
 from web.keys import (
     ATTEMPTS,
@@ -28,6 +29,7 @@ from web.keys import (
     STATIC,
     VAULT,
     Clock,
+    Connect,
     PracticeInfo,
     Readiness,
 )
@@ -40,9 +42,12 @@ BODY_BYTES_MAX = 256 * 1024
 FEATURES = (
     "web.static_files",
     "web.operate.views",
+    "web.rooms",
     "web.booking.views",
     "web.account.views",
     "web.desk.views",
+    "web.desk.availability",
+    "web.desk.services",
     "web.admin.views",
     "web.room.views",
     "web.api.views",
@@ -62,6 +67,7 @@ class Parts:
     database: Database
     vault: Vault
     practice: PracticeInfo
+    connect: Connect
     clock: Clock = utc_now
     redis: Any = None
     # more background work of this process, e.g. the embedded worker
@@ -81,6 +87,7 @@ def create_app(parts: Parts) -> web.Application:
     app[ATTEMPTS] = Attempts(parts.vault, parts.settings.redis_url)
     app[STATIC] = StaticFiles()
     app[READINESS] = Readiness()
+    rooms.install(app, parts.connect)
     for feature in FEATURES:
         if find_spec(feature.rpartition(".")[0]) is not None and find_spec(feature) is not None:
             app.router.add_routes(import_module(feature).routes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from consult.db import Database
     from consult.people.attempts import Attempts
     from consult.privacy.vault import Vault
+    from consult.record.log import SessionLog
     from consult.settings import Settings
-    from media.api import Relay
+    from signaling.directory import Directory
     from signaling.hub import Hub
+    from signaling.post import Post
+    from signaling.relay_pool import RelayPool
     from web.metrics import WebMetrics
     from web.static_files import StaticFiles
 
@@ -63,21 +66,34 @@ class Readiness:
     stopping: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """How this process finds rooms and relays: in itself, or through Redis.
+
+    media_flows: whether a call could have media now. relay_snapshot: counters of a relay in this very process.
+    """
+
+    directory: Directory
+    pool: RelayPool
+    media_flows: Callable[[], bool]
+    post: Post | None = None
+    relay_snapshot: Callable[[], dict[str, Any]] | None = None
+
+
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings")
 DATABASE: web.AppKey[Database] = web.AppKey("database")
 VAULT: web.AppKey[Vault] = web.AppKey("vault")
 CLOCK: web.AppKey[Clock] = web.AppKey("clock")
 PRACTICE: web.AppKey[PracticeInfo] = web.AppKey("practice")
 HUB: web.AppKey[Hub] = web.AppKey("hub")
-RELAY: web.AppKey[Relay] = web.AppKey("relay")
+CONNECT: web.AppKey[Connect] = web.AppKey("connect")
+SESSION_LOG: web.AppKey[SessionLog] = web.AppKey("session_log")
 STATIC: web.AppKey[StaticFiles] = web.AppKey("static")
 ATTEMPTS: web.AppKey[Attempts] = web.AppKey("attempts")
 METRICS: web.AppKey[WebMetrics] = web.AppKey("metrics")
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 # a client of the configured Redis, or None in the embedded shape
 REDIS: web.AppKey[Any] = web.AppKey("redis")
-# called after an account is disabled or signed out everywhere: closes its open sockets
-DISCONNECT: web.AppKey[Callable[[str], Awaitable[None]]] = web.AppKey("disconnect")
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 LANGUAGE: web.RequestKey[str] = web.RequestKey("language", str)

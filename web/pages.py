@@ -6,7 +6,7 @@ Templates see `_`, `ngettext`, `language`, `zone`, `practice`, `identity` (or No
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,16 @@ def short_day(value: datetime | date, zone: str | None = None) -> str:
     if isinstance(value, datetime) and zone is not None:
         value = value.astimezone(ZoneInfo(zone))
     return dates.format_skeleton("MMMEd", value, locale=_locale())
+
+
+def weekday(value: date) -> str:
+    """Mon, or its like in the reader's language."""
+    return dates.format_date(value, "ccc", locale=_locale())
+
+
+def pairs(values: Iterable[str]) -> list[tuple[str, str]]:
+    """Options of a select whose text is their value."""
+    return [(value, value.replace("_", " ")) for value in values]
 
 
 def clock(value: datetime, zone: str) -> str:
@@ -92,6 +102,8 @@ def create_environment() -> jinja2.Environment:
     environment.filters |= {
         "day": day,
         "short_day": short_day,
+        "weekday": weekday,
+        "pairs": pairs,
         "clock": clock,
         "moment": moment,
         "relative": relative,

@@ -1,6 +1,6 @@
 """The week calendar's geometry, pure: bookings and open hours become rows of five minutes in seven day columns.
 
-A row is a class (`from-27 rows-6`, see static/css/week.css), because the content security policy allows no inline style.
+A row is a class (`from-27 rows-6`, see static/css/week.css): the content security policy allows no inline style.
 """
 
 from __future__ import annotations

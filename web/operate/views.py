@@ -9,10 +9,19 @@ from prometheus_client import exposition
 from sqlalchemy import text
 
 from web.access import Access, access
-from web.keys import DATABASE, METRICS, READINESS, REDIS
+from web.keys import CONNECT, DATABASE, METRICS, READINESS, REDIS
 
 routes = web.RouteTableDef()
 CHECK_SECONDS = 2.0
+
+
+@routes.get("/healthz")
+@access(Access.PUBLIC)
+async def healthz(request: web.Request) -> web.Response:
+    """200 when this process serves and media could flow through the relay: a probe through the real port, or a living
+    media process."""
+    media = request.app[CONNECT].media_flows()
+    return web.json_response({"healthy": media, "media": media}, status=200 if media else 503)
 
 
 @routes.get("/readyz")

@@ -16,9 +16,11 @@ from consult.errors import Invalid, Problem, SlotTaken, TooMany
 from consult.privacy.keys import Keys
 from consult.privacy.vault import Vault
 from consult.settings import Settings
+from signaling.directory import LocalDirectory
+from signaling.relay_pool import LocalPool
 from web.access import Access, access, check_every_route
 from web.app import Parts, create_app
-from web.keys import PracticeInfo
+from web.keys import Connect, PracticeInfo
 
 routes = web.RouteTableDef()
 
@@ -54,6 +56,13 @@ async def token_only(_request: web.Request) -> web.Response:
     return web.Response(text="token")
 
 
+class NoRelay:
+    """Nobody publishes in these tests."""
+
+    def on_event(self, listener: object) -> None:
+        pass
+
+
 def make_app(tmp_path: Path, **env: str) -> web.Application:
     tmp_path.mkdir(exist_ok=True)
     settings = Settings.from_env(env, data_dir=tmp_path)
@@ -63,6 +72,11 @@ def make_app(tmp_path: Path, **env: str) -> web.Application:
         database=database,
         vault=Vault(Keys.generate()),
         practice=PracticeInfo(id="p", slug="default", name="Practice", zone="Europe/Berlin", language="en"),
+        connect=Connect(
+            directory=LocalDirectory("web", "test"),
+            pool=LocalPool(NoRelay()),  # type: ignore[arg-type]
+            media_flows=lambda: True,
+        ),
         clock=lambda: datetime(2026, 3, 2, 9, tzinfo=UTC),
     )
     app = create_app(parts)
