@@ -104,7 +104,7 @@ class NewBooking(_In):
     zone: Zone
     client: Client
     consent: Annotated[bool, Meta(description="The client agrees to the terms and the privacy notice. Must be true.")]
-    specialist: Annotated[str | None, Meta(max_length=64, description="An id; null or `any`: whoever is free.")] = None
+    specialist: Annotated[str, Meta(max_length=64, description="An id; null or `any`: whoever is free.")] | None = None
     answers: Annotated[Answers, Meta(max_length=32, description='Answers of the form, such as {"reason": "…"}.')] = {}
     language: Annotated[Literal["en", "ru"] | None, Meta(description="Of the client's mails and pages.")] = None
 
@@ -144,35 +144,41 @@ class Token(_Out):
     join_url: Url
 
 
-class Presence(_Out):
+class Stay(_Out):
+    """From a join to the leave. `reason` is a short code, empty for a hang-up."""
+
     joined_at: Instant
     left_at: Instant | None
+    reason: str
 
 
 class Quality(_Out):
-    """One direction of one kind of media over the whole session. Ratios are 0..1."""
+    """One direction of one source over the whole session. Loss is 0..1; null was never measured."""
 
-    direction: str
-    kind: str
+    direction: Literal["publish", "subscribe"]
+    kind: Literal["audio", "video"]
     source: str
-    measured_by: str
-    bitrate_bps: float | None
-    loss: float | None
-    rtt_ms: float | None
-    jitter_ms: float | None
+    codec: str
+    seconds: int
+    median_rtt_ms: float | None
+    mean_loss: float | None
+    mean_jitter_ms: float | None
+    mean_bitrate_bps: int
+    freezes: int
     width: int | None
     height: int | None
-    freezes: int | None
-    rating: str | None
+    verdict: Literal["good", "non_optimal", "poor", "lost"] | None
 
 
 class LoggedParticipant(_Out):
     id: Id
     name: str
     role: str
-    joins: list[Presence]
+    joins: list[Stay]
+    waited_seconds: int
+    seconds: int
     reconnects: int
-    route: str | None
+    route: Annotated[str | None, Meta(description="udp: direct. relayed: over a TURN server. null: no media.")]
     codecs: list[str]
     quality: list[Quality]
 
@@ -186,14 +192,14 @@ class LoggedEvent(_Out):
 
 class SessionLog(_Out):
     id: Id
-    status: str
+    status: Literal["upcoming", "open", "live", "ended", "missed", "cancelled"]
     encryption: Encryption
-    created_at: Instant
     opens_at: Instant
     closes_at: Instant
-    started_at: Instant | None
+    started_at: Annotated[Instant | None, Meta(description="When two people were in it for the first time.")]
     ended_at: Instant | None
-    duration_seconds: float | None
+    duration_seconds: int | None
+    verdict: Annotated[str | None, Meta(description="The worst stream: good, non_optimal, poor, lost.")]
     participants: list[LoggedParticipant]
     events: list[LoggedEvent]
 

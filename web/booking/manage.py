@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from consult.booking import bookings, links
-from consult.errors import Conflict, Invalid, SlotTaken
+from consult.booking import agenda, bookings, links
+from consult.calendars.ics import CONTENT_TYPE, CalendarEntry, calendar_file
+from consult.errors import Conflict, Invalid, NotFound, SlotTaken
 from web.access import Access, access
 from web.api.decoding import json_body
 from web.api.schema import ManageToken
@@ -21,7 +23,7 @@ from web.booking.appointment import Appointment, load_appointment
 from web.booking.capability import booking_id, give_capability, holds_capability
 from web.booking.offers import TimeChoice, build_picker, parse_start
 from web.i18n import gettext as _
-from web.keys import CLOCK, DATABASE, PRACTICE, VAULT
+from web.keys import CLOCK, DATABASE, PRACTICE, SETTINGS, VAULT
 from web.pages import moment, reader_zone, render
 from web.responses import problem, utc_text
 
@@ -182,3 +184,40 @@ def _page(
         **more,
     }
     return render(request, template, context, status)
+
+
+@routes.get("/ics/{id}/{mac}.ics")
+@access(Access.CAPABILITY)
+async def appointment_file(request: web.Request) -> web.StreamResponse:
+    """The appointment for calendar programs, in the client's zone and language of the page that asks."""
+    await throttle(request, READ)
+    id, vault, settings = booking_id(request), request.app[VAULT], request.app[SETTINGS]
+    if id is None:
+        raise web.HTTPNotFound
+    try:
+        async with request.app[DATABASE].read() as session:
+            booking = await agenda.open_calendar_entry(session, vault, id, request.match_info["mac"])
+    except NotFound:
+        raise web.HTTPNotFound from None
+    join_url = links.join_url(settings.public_url, vault, booking.consultation_id, booking.client_participant_id)
+    entry = CalendarEntry(
+        booking_id=booking.id,
+        host=urlsplit(settings.public_url).hostname or "localhost",
+        sequence=booking.sequence,
+        start=booking.start,
+        end=booking.end,
+        zone=booking.zone,
+        summary=_("%(service)s with %(name)s") % {"service": booking.service_name, "name": booking.specialist_name},
+        description=_("Video consultation. Join here: %(url)s") % {"url": join_url},
+        url=join_url,
+        organizer_name=request.app[PRACTICE].name,
+        organizer_email=settings.mail_from,
+        changed_at=booking.created_at,
+        cancelled=booking.status == "cancelled",
+    )
+    return web.Response(
+        body=calendar_file(entry, request.app[CLOCK]()),
+        content_type=CONTENT_TYPE,
+        charset="utf-8",
+        headers={"Content-Disposition": 'attachment; filename="appointment.ics"'},
+    )
