@@ -23,7 +23,7 @@ from media.srtp import MAX_TRAILER, Buffer, protect, status_word, unprotect, unp
 MAX_DATAGRAM: Final = 2048  # Ethernet's 1500 and some; longer ones are dropped
 BATCH: Final = 64  # datagrams read per wake, so that timers and other sockets get their turn
 MAX_RECORDS: Final = 8192
-MAX_LOG: Final = 4096  # arrivals or sends between two drains of one transport
+MAX_LOG: Final = 4096  # arrivals or sends of one transport between two ticks
 MAX_RTCP_RECORDS: Final = 256  # of one transport between two drains
 MAX_UNBOUND_SSRCS: Final = 32  # authenticated SSRCs of one transport that nobody bound
 MAX_SSRCS: Final = 256  # all SSRCs that a transport ever had: libsrtp keeps state for each
@@ -52,6 +52,7 @@ class PacketPath:
         self._by_address: tuple[dict[Address, Transport], ...] = tuple({} for _ in self._sockets)
         self._records: list[Record] = []
         self._inbox = ControlInbox()
+        self._rtcp_records: dict[int, int] = {}  # transport → how many since the last drain
 
     # ---- reading ----
 
@@ -332,10 +333,11 @@ class PacketPath:
                 for media_ssrc, _ in rtcp.parse_fir(data, chunk):
                     self._on_picture_lost(transport, media_ssrc, now)
         if report:
-            if transport.rtcp_records >= MAX_RTCP_RECORDS:
+            count = self._rtcp_records.get(transport.id, 0)
+            if count >= MAX_RTCP_RECORDS:
                 self._drop("rtcp_flood")
             else:
-                transport.rtcp_records += 1
+                self._rtcp_records[transport.id] = count + 1
                 self._record(Rtcp(transport.id, data, now))
 
     def _on_nack(self, transport: Transport, media_ssrc: int, lost: list[int], now: float) -> None:

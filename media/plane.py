@@ -243,9 +243,11 @@ class Plane(Protocol):
         ...
 
     def tick(self, now: float) -> None:
-        """Send due NACKs for gaps of received streams (call every 20 ms)."""
+        """Send due NACKs for gaps of received streams, repeat key frame requests, and turn the logs of arrivals and
+        sends into records (call every 20 ms)."""
         ...
 
     def drain(self) -> list[Record]:
-        """All records since the last call, in order."""
+        """All records since the last call: STUN and DTLS first, then the others in order. Cheap when there are none, so
+        that it can be called after every read."""
         ...

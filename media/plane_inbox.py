@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from media.plane import Address, ControlDatagram
+from media.plane import Address, ControlDatagram, Record
 
 MAX_QUEUED: Final = 1024
 MAX_UNKNOWN: Final = MAX_QUEUED // 2
@@ -24,7 +24,7 @@ class ControlInbox:
     __slots__ = ("_hosts", "_queue", "_sources", "_unknown")
 
     def __init__(self) -> None:
-        self._queue: list[ControlDatagram] = []
+        self._queue: list[Record] = []
         self._sources: dict[Address, int] = {}
         self._hosts: dict[str, int] = {}
         self._unknown = 0
@@ -47,7 +47,7 @@ class ControlInbox:
         self._queue.append(ControlDatagram(data, source, local))
         return None
 
-    def take(self) -> list[ControlDatagram]:
+    def take(self) -> list[Record]:
         """All that is queued, in order."""
         queue = self._queue
         if queue:

@@ -123,7 +123,6 @@ class Transport:
         "local",
         "next_sequence",
         "receive",
-        "rtcp_records",
         "rtt_s",
         "send",
         "sendto",
@@ -160,7 +159,6 @@ class Transport:
         self.next_sequence = 0
         self.arrivals: list[tuple[int, int]] = []
         self.sent: list[tuple[int, int, int]] = []
-        self.rtcp_records = 0
 
     def add_extensions(self, extensions: HeaderExtensions) -> None:
         """A later m-section of the bundle may negotiate more; an id means the same in all of them (RFC

@@ -242,16 +242,19 @@ class PythonPlane(PacketPath):
                 self._want_key_frame(track, now)
             if track.key_frame_due and now - stream.stats.last_packet_at < _STALLED_S:
                 self._want_key_frame(track, now)
-
-    def drain(self) -> list[Record]:
-        records: list[Record] = [*self._inbox.take(), *self._records]
-        self._records.clear()
         for transport in self._transports.values():
-            transport.rtcp_records = 0
             if transport.arrivals:
-                records.append(Arrivals(transport.id, transport.arrivals))
+                self._record(Arrivals(transport.id, transport.arrivals))
                 transport.arrivals = []
             if transport.sent:
-                records.append(Sent(transport.id, transport.sent))
+                self._record(Sent(transport.id, transport.sent))
                 transport.sent = []
+
+    def drain(self) -> list[Record]:
+        inbox = self._inbox.take()
+        if not self._records:
+            return inbox
+        records = [*inbox, *self._records]
+        self._records.clear()
+        self._rtcp_records.clear()
         return records

@@ -108,6 +108,7 @@ def test_records_arrivals_and_sends(stage: Stage) -> None:
     stage.send(1, key=True)
     stage.now += 0.0105
     stage.send(2)
+    stage.plane.tick(stage.now)
     records = stage.plane.drain()
     assert of(FirstPacket, records) == [FirstPacket(1, 1000.0)]
     assert of(Arrivals, records) == [Arrivals(1, [(65_530, 1_000_000_000), (65_531, 1_000_010_500)])]
@@ -124,6 +125,7 @@ def test_logs_are_bounded_when_nobody_drains(stage: Stage) -> None:
             stage.subscriber.read_raw(64)
     assert stage.dropped("arrival_log_full") == 50
     assert stage.dropped("send_log_full") == 50
+    stage.plane.tick(stage.now)
     assert len(of(Sent, stage.plane.drain())[0].packets) == MAX_LOG
 
 
@@ -385,6 +387,7 @@ def test_rtx_probes_without_content_are_dropped(stage: Stage) -> None:
     stage.video()
     stage.feed(stage.publisher.rtp(Stage.RTX, 1, b"", payload_type=97, padding=200))
     assert stage.plane.counters.dropped == {"rtx_padding": 1}
+    stage.plane.tick(stage.now)
     assert of(Arrivals, stage.plane.drain()), "probes count for the bandwidth estimate all the same"
 
 
