@@ -208,7 +208,7 @@ class LocalRelay:
         _, who = self._rooms.find(room, participant)
         if who.subscription is None:
             raise RelayError("stale_revision", "there is no subscribe connection")
-        who.subscription.answered(revision, sdp.parse(answer))
+        who.subscription.answered(revision, answer)
         self._rooms.flush_offers(self._core.clock())
 
     async def restart_subscribe(self, room: str, participant: str) -> None:

@@ -7,14 +7,13 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from media import negotiation
+from media import negotiation, sdp
 from media.api import RelayError, Track
 from media.connection import Connection
 from media.negotiation import Outgoing, Peer, Slot
 from media.plane import ForwardSpec, Plane
 from media.reports import Meter, RoundTrips
 from media.rtcp import ReportBlock
-from media.sdp import Description
 
 SLOTS_MAX = 64
 
@@ -141,11 +140,12 @@ class Subscription:
         text = negotiation.subscribe_offer(self.slots, self.connection.local())
         return self.revision, text, {slot.mid: slot.track for slot in self.slots if slot.track is not None}
 
-    def answered(self, revision: int, answer: Description) -> None:
+    def answered(self, revision: int, text: str) -> None:
         """Take the answer to the outstanding offer. Raises RelayError: stale_revision, bad_sdp."""
         offered = self.outstanding
         if offered is None or offered.revision != revision:
             raise RelayError("stale_revision", f"the current offer is {self.revision}")
+        answer = sdp.parse(text)
         peer, specs = negotiation.accept_subscribe(answer, self.slots, list(offered.tracks))
         known = self.connection.peer
         if known is not None and known.fingerprints != peer.fingerprints:
