@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from media.packets import extend, extension_block, signed32
+from media.packets import abs_send_time, extend, extension_block, signed32
 from media.plane import ForwardSpec, StreamStats
 
 FIRST_SEQUENCE_NUMBERS: Final = 0x8000
@@ -64,9 +64,9 @@ class MediaPacket:
 
 
 # What a sent packet is built from again: (extended sequence number as sent, marker, timestamp, extra, values,
-# transport-wide sequence number, abs-send-time, payload). A plain tuple, because a NamedTuple takes 0.5 µs
+# transport-wide sequence number, time sent, payload). A plain tuple, because a NamedTuple takes 0.5 µs
 # longer to make, per packet.
-Stored = tuple[int, bool, int, int, tuple[bytes, bytes, bytes], int, int, bytes]
+Stored = tuple[int, bool, int, int, tuple[bytes, bytes, bytes], int, float, bytes]
 
 
 class _Shape(NamedTuple):
@@ -151,7 +151,7 @@ class Forward:
 
     # ---- sending ----
 
-    def push(self, out: bytearray, packet: MediaPacket, transport_sequence: int, abs_send_time: int, now: float) -> int:
+    def push(self, out: bytearray, packet: MediaPacket, transport_sequence: int, now: float) -> int:
         """Write `packet` for the subscriber into `out` and return its length, or 0 when it is not to be
         sent."""
         if packet.source is not self._live and not self._open(packet, now):
@@ -186,13 +186,13 @@ class Forward:
             packet.extra,
             packet.values,
             transport_sequence,
-            abs_send_time,
+            now,
             payload,
         )
         self._ring[sequence & self._mask] = stored
         self._packets += 1
         self._octets += len(payload)
-        return self._write(out, stored, transport_sequence, abs_send_time)
+        return self._write(out, stored, transport_sequence, now)
 
     def _leave_out(self, sequence: int) -> None:
         self._offset += 1
@@ -258,7 +258,7 @@ class Forward:
             self._resent = {s: v for s, v in self._resent.items() if s >= oldest}
         return answer
 
-    def write_resend(self, out: bytearray, stored: Stored, transport_sequence: int, abs_send_time: int) -> int:
+    def write_resend(self, out: bytearray, stored: Stored, transport_sequence: int, now: float) -> int:
         """Write a packet of `answer_nack` into `out`: as RTX (RFC 4588), or exactly as it was the first time,
         header extensions included. SRTP needs that: with the same number and key, AES-GCM must never see
         other bytes."""
@@ -266,7 +266,7 @@ class Forward:
         spec = self.spec
         if spec.rtx_ssrc is None or spec.rtx_payload_type is None:
             return self._write(out, stored, stored[5], stored[6])
-        self._write(out, stored, transport_sequence, abs_send_time)
+        self._write(out, stored, transport_sequence, now)
         sequence, marker, _, extra, _, _, _, payload = stored
         start = self._shape(extra).length
         out[0] &= 0xDF
@@ -285,7 +285,7 @@ class Forward:
 
     # ---- headers ----
 
-    def _write(self, out: bytearray, stored: Stored, transport_sequence: int, abs_send_time: int) -> int:
+    def _write(self, out: bytearray, stored: Stored, transport_sequence: int, now: float) -> int:
         sequence, marker, timestamp, extra, values, _, _, payload = stored
         pack_into, block, start, first, number_at, time_at, passed = self._shapes.get(extra) or self._shape(extra)
         pack_into(
@@ -302,7 +302,7 @@ class Forward:
             out[number_at] = transport_sequence >> 8
             out[number_at + 1] = transport_sequence & 0xFF
         if time_at:
-            out[time_at : time_at + 3] = abs_send_time.to_bytes(3, "big")
+            out[time_at : time_at + 3] = abs_send_time(now).to_bytes(3, "big")
         if passed:
             for index, at, end in passed:
                 out[at:end] = values[index]

@@ -142,20 +142,26 @@ class PacketPath:
             return
         length = size[0]
         profile, at, start, end = packets.locate(buffer, length)
-        slots = self._slots
+        extended = False
         if profile:
-            slots[:] = packets.NO_EXTENSIONS
-            packets.read_extensions(buffer, profile, at, start, transport.slot_table, slots)
-            slot = slots[packets.TRANSPORT_CC]
-            if slot & 0xFF >= 2:
+            # Most packets carry a transport-wide sequence number and nothing else.
+            if start - at == 4 and buffer[at] == transport.lone_number and profile == packets.ONE_BYTE_PROFILE:
+                at += 1
+            else:
+                extended = True
+                slots = self._slots
+                slots[:] = packets.NO_EXTENSIONS
+                packets.read_extensions(buffer, profile, at, start, transport.slot_table, slots)
+                slot = slots[packets.TRANSPORT_CC]
+                at = slot >> 8 if slot & 0xFF >= 2 else 0
+            if at:
                 if len(transport.arrivals) < MAX_LOG:
-                    at = slot >> 8
                     transport.arrivals.append((buffer[at] << 8 | buffer[at + 1], int(now * 1e6)))
                 else:
                     self._drop("arrival_log_full")
         payload_type = second & 0x7F
         if source is None:
-            self._on_unbound(transport, ssrc, payload_type, profile != 0)
+            self._on_unbound(transport, ssrc, payload_type, extended)
             return
         track = source.track
         primary = source.primary
@@ -195,8 +201,7 @@ class PacketPath:
             packet.newest = sequence == stream.highest
             packet.key_frame = key_frame
             packet.payload = bytes(incoming.view[start:end])
-            # the slots of AUDIO_LEVEL, VIDEO_ORIENTATION and DEPENDENCY_DESCRIPTOR
-            if profile and (slots[6] or slots[7] or slots[8]):
+            if extended:
                 self._pass_extensions(packet)
             else:
                 packet.extra = 0
@@ -223,6 +228,10 @@ class PacketPath:
         level = slots[packets.AUDIO_LEVEL]
         orientation = slots[packets.VIDEO_ORIENTATION]
         descriptor = slots[packets.DEPENDENCY_DESCRIPTOR]
+        if not (level or orientation or descriptor):
+            packet.extra = 0
+            packet.values = _NO_VALUES
+            return
         # Both have one byte of value (RFC 6464, 3GPP TS 26.114); others are not passed on.
         if level & 0xFF != 1:
             level = 0
@@ -237,12 +246,11 @@ class PacketPath:
 
     def _forward(self, track: Track, packet: MediaPacket, now: float) -> None:
         out = self._out.bytes
-        send_time = int(now * 262144) & 0xFFFFFF
         waiting = False
         for subscription in track.subscriptions:
             transport = subscription.transport
             machine = subscription.forward
-            length = machine.push(out, packet, transport.next_sequence, send_time, now)
+            length = machine.push(out, packet, transport.next_sequence, now)
             if length:
                 self._send(transport, length, now, subscription.numbered)
                 self.counters.forwarded += 1
@@ -346,10 +354,9 @@ class PacketPath:
             self._drop("nack_unknown_ssrc")
             return
         machine = subscription.forward
-        send_time = packets.abs_send_time(now)
         numbered = subscription.numbered and machine.uses_rtx
         for stored in machine.answer_nack(lost, now, transport.rtt_s):
-            length = machine.write_resend(self._out.bytes, stored, transport.next_sequence, send_time)
+            length = machine.write_resend(self._out.bytes, stored, transport.next_sequence, now)
             self._send(transport, length, now, numbered)
 
     def _on_picture_lost(self, transport: Transport, media_ssrc: int, now: float) -> None:

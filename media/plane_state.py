@@ -121,6 +121,7 @@ class Transport:
         "by_ssrc",
         "id",
         "local",
+        "lone_number",
         "next_sequence",
         "receive",
         "rtt_s",
@@ -142,6 +143,7 @@ class Transport:
         self.send: Any = self._sessions[1].handle
         self._extensions = extensions
         self.slot_table = slot_table(extensions)
+        self.lone_number = _lone_number(extensions)
         self.address: Address | None = None
         self.local = 0
         self.sendto: Callable[..., int] | None = None  # of the socket it is reached by
@@ -167,6 +169,7 @@ class Transport:
         added = {name: getattr(extensions, name) or old for name, old in known.items()}
         self._extensions = HeaderExtensions(**added)
         self.slot_table = slot_table(self._extensions)
+        self.lone_number = _lone_number(self._extensions)
 
     def may_add(self, ssrc: int, unbound: int, total: int) -> bool:
         """Whether a packet of an unbound SSRC may reach libsrtp, which keeps state for each one that
@@ -211,3 +214,8 @@ class Transport:
         self.tracks.pop(track.id, None)
         for ssrc in [ssrc for ssrc, source in self.sources.items() if source.track is track]:
             del self.sources[ssrc]
+
+
+def _lone_number(extensions: HeaderExtensions) -> int:
+    """How a one-byte extension block starts that holds only a transport-wide sequence number; -1: it cannot."""
+    return extensions.transport_cc << 4 | 1 if extensions.transport_cc else -1

@@ -51,7 +51,7 @@ class Line:
         packet.timestamp, packet.marker = stamp & 0xFFFFFFFF, marker
         packet.newest = sequence == self.stream.highest
         packet.key_frame, packet.payload = key, payload
-        length = self.forward.push(self.out, packet, self.transport_sequence, 77, self.now)
+        length = self.forward.push(self.out, packet, self.transport_sequence, self.now)
         if not length:
             return None
         self.transport_sequence = (self.transport_sequence + 1) & 0xFFFF
@@ -60,7 +60,7 @@ class Line:
     def nack(self, *lost: int) -> list[bytes]:
         answer = []
         for stored in self.forward.answer_nack([n & 0xFFFF for n in lost], self.now, 0.05):
-            length = self.forward.write_resend(self.out, stored, self.transport_sequence, 99)
+            length = self.forward.write_resend(self.out, stored, self.transport_sequence, self.now)
             answer.append(bytes(self.out[:length]))
         return answer
 
@@ -291,7 +291,7 @@ def test_without_rtx_the_packet_is_repeated_to_the_bit() -> None:
     line.push(2, b"k")
     assert data
     assert line.nack(fields(data)[0]) == [data]
-    assert dict(packets.extension_elements(data, len(data))) == {1: b"3", 2: b"\0\0", 3: b"\0\0\x4d"}
+    assert dict(packets.extension_elements(data, len(data))) == {1: b"3", 2: b"\0\0", 3: b"\xc8\0\0"}
 
 
 # ---- the received stream ----
