@@ -49,7 +49,7 @@ def problems_with(password: str, *, pointer: str = "/password", context: tuple[s
     for word in _words(context):
         # the word alone or with a short tail of digits and signs
         rest = folded.replace(word, "", 1)
-        if word in folded and len(rest) < 5 and not any(character.isalpha() for character in rest):
+        if word in folded and len(rest) <= 6 and not any(character.isalpha() for character in rest):
             return [
                 Problem(pointer, "too_guessable", "Choose a password that does not come from your name or address.")
             ]
