@@ -55,6 +55,7 @@ class BookingView:
     change_deadline: datetime
     cancelled_by: str | None
     created_at: datetime
+    changed_at: datetime
 
     def changeable_by_client(self, now: datetime) -> bool:
         return self.status in {"pending", "confirmed"} and now <= self.change_deadline
@@ -219,4 +220,5 @@ def _view(
         change_deadline=bookings.change_deadline(service, booking),
         cancelled_by=booking.cancelled_by,
         created_at=booking.created_at,
+        changed_at=booking.changed_at,
     )
