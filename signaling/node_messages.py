@@ -46,8 +46,9 @@ class Cut(_Mail, frozen=True, kw_only=True, tag="cut"):
 
 
 class RelayNews(_Mail, frozen=True, kw_only=True, tag="relay_news"):
-    """Relay → owner of the event's room."""
+    """Relay → owner of the event's room. `node` and `instance` are the relay's."""
 
+    node: str
     instance: str
     event: RelayEvent
 
