@@ -37,7 +37,8 @@ class SelfProbe:
             prober.bind((self._target[0], 0))
             try:
                 async with asyncio.timeout(_ANSWER_WITHIN_S):
-                    await loop.sock_sendto(prober, request, self._target)
+                    # not loop.sock_sendto: uvloop has none, and a datagram never waits
+                    prober.sendto(request, self._target)
                     while not answered:
                         answered = _answers(await loop.sock_recv(prober, 2048), transaction_id, key)
             except (TimeoutError, OSError):
