@@ -69,6 +69,11 @@ class Mail:
 
 
 class Channel(Protocol):
+    @property
+    def sender(self) -> str:
+        """The address that messages come from."""
+        ...
+
     async def send(self, mail: Mail) -> None:
         """Returns once the message is somebody else's to deliver. Raises DeliveryFailed."""
         ...
@@ -127,16 +132,16 @@ class MailChannel:
         self._username = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
         self._start_tls = True if self._username and not self._tls and not is_loopback(self._host) else None
-        self._sender = sender
+        self.sender = sender
         self._tls_context = tls_context
 
     async def send(self, mail: Mail) -> None:
-        message = build_message(mail, self._sender)
+        message = build_message(mail, self.sender)
         try:
             async with asyncio.timeout(CONVERSATION_TIMEOUT_S):
                 await aiosmtplib.send(
                     message,
-                    sender=self._sender,
+                    sender=self.sender,
                     recipients=[ascii_domain(mail.to_address)],
                     hostname=self._host,
                     port=self._port,
@@ -157,12 +162,12 @@ class FileChannel:
 
     def __init__(self, directory: Path, sender: str) -> None:
         self._directory = directory
-        self._sender = sender
+        self.sender = sender
 
     async def send(self, mail: Mail) -> None:
         if not _FILE_NAME.fullmatch(mail.id):
             raise DeliveryFailed("bad_id", permanent=True)
-        content = build_message(mail, self._sender).as_bytes()
+        content = build_message(mail, self.sender).as_bytes()
         try:
             path = await asyncio.to_thread(self._write, mail.id, content)
         except OSError as error:
@@ -186,7 +191,7 @@ class FileChannel:
         return path
 
 
-def channel_of(settings: Settings) -> Channel:
+def mail_channel(settings: Settings) -> Channel:
     """SMTP when CONSULT_SMTP_URL is set, else files under DIR/outbox."""
     if settings.smtp_url is not None:
         return MailChannel(settings.smtp_url, settings.mail_from)

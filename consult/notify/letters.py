@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,20 +19,20 @@ from consult.notify.reminders import audience_of, is_reminder
 from consult.people import accounts
 from consult.people.models import Person, Practice
 from consult.privacy.vault import Vault
-from consult.settings import Settings
 
 # language → translate
 Translator = Callable[[str], templates.Translate]
 
 
 class LetterWriter:
-    """Knows the installation: its address, its sender, its languages. `translator(language)` gives a gettext."""
+    """Knows the installation: its address (no trailing slash), its sender, its languages. `translator(language)` gives
+    a gettext."""
 
-    def __init__(self, vault: Vault, settings: Settings, translator: Translator) -> None:
+    def __init__(self, vault: Vault, *, public_url: str, mail_from: str, translator: Translator) -> None:
         self._vault = vault
-        self._public_url = settings.public_url
-        self._host = settings.public_host
-        self._mail_from = settings.mail_from
+        self._public_url = public_url
+        self._host = urlsplit(public_url).hostname or "localhost"
+        self._mail_from = mail_from
         self._translator = translator
 
     async def write(self, session: AsyncSession, claimed: Sequence[Claimed], now: datetime) -> dict[str, Mail]:

@@ -18,10 +18,13 @@ from consult.booking import admission, allocation, idempotency
 from consult.db import Database, new_id
 from consult.errors import ConsultError
 from consult.notify import outbox
-from consult.notify.channels import Channel, DeliveryFailed, Mail
-from consult.notify.letters import LetterWriter
+from consult.notify.channels import Channel, DeliveryFailed, Mail, mail_channel
+from consult.notify.letters import LetterWriter, Translator
 from consult.notify.outbox import Claimed
 from consult.people import login_sessions
+from consult.privacy.vault import Vault
+
+__all__ = ["WorkerHealth", "mail_channel", "run_worker"]
 
 log = structlog.get_logger("consult.worker")
 
@@ -50,16 +53,20 @@ class WorkerHealth:
 
 async def run_worker(
     database: Database,
-    letters: LetterWriter,
+    vault: Vault,
     channel: Channel,
     clock: Clock,
     stop: asyncio.Event,
     *,
+    public_url: str,
+    translator: Translator,
     health: WorkerHealth | None = None,
     poll_s: float = POLL_S,
     lease: timedelta = outbox.LEASE,
 ) -> None:
-    """Runs until `stop` is set. Returns after the mails in flight are sent and marked."""
+    """Runs until `stop` is set. Returns after the mails in flight are sent and marked. `translator(language)` gives a
+    gettext for the mails' language."""
+    letters = LetterWriter(vault, public_url=public_url, mail_from=channel.sender, translator=translator)
     worker = _Worker(database, letters, channel, clock, stop, health or WorkerHealth(), lease)
     wait_s = FIRST_WAIT_S
     while not stop.is_set():
