@@ -52,7 +52,8 @@ class Publication:
         wanted = {one.mid: one for one in accepted}
         for mid, section in list(self.sections.items()):
             offered = wanted.get(mid)
-            source = self._source(offered, sources) if offered else None
+            # A renegotiation need not name again what it named before.
+            source = sources.get(mid, section.source)
             if offered is None or not offered.sending or not _same(section, offered, source):
                 self._uninstall(section)
                 del self.sections[mid]
@@ -138,7 +139,7 @@ class Publication:
         return sources.get(offered.mid, _DEFAULT_SOURCES[offered.kind])
 
 
-def _same(section: PublishedSection, offered: Incoming, source: Source | None) -> bool:
+def _same(section: PublishedSection, offered: Incoming, source: Source) -> bool:
     """Whether the offer goes on with the same track: a new SSRC may continue it, another codec or source
     not."""
     return section.source == source and section.incoming.spec == offered.spec

@@ -37,7 +37,8 @@ from media.plane import (
 from media.probe import SelfProbe
 from media.publication import Publication
 from media.python_plane import PythonPlane
-from media.rooms import Participant, Rooms
+from media.room_state import Participant
+from media.rooms import Rooms
 from media.settings import RelaySettings
 from media.transport import Certificate
 from media.udp import UdpPort, open_port

@@ -11,7 +11,6 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from media import rtcp
@@ -30,6 +29,7 @@ from media.api import (
 )
 from media.connection import Connection, Core
 from media.publication import Publication, PublishedSection
+from media.room_state import Owner, Participant, PublishedTrack, Room
 from media.subscription import Subscription
 
 log = logging.getLogger(__name__)
@@ -40,58 +40,6 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 # one negotiation of the two.
 _SIBLING_WAIT_S = 0.1
 _SIBLING_AGE_S = 2.0
-
-
-@dataclass(slots=True, eq=False)
-class PublishedTrack:
-    """A track as the room knows it; its feed changes when the publisher comes back with another
-    connection."""
-
-    track: Track
-    publication: Publication
-    section: PublishedSection
-    plane_track: int
-
-
-@dataclass(slots=True, eq=False)
-class Participant:
-    """pending: a new publish connection that takes over once it is connected; until then the old one goes on.
-    lost_at: since when the publication is gone without a farewell (its tracks linger)."""
-
-    id: str
-    publication: Publication | None = None
-    pending: Publication | None = None
-    subscription: Subscription | None = None
-    lost_at: float | None = None
-
-    @property
-    def connections(self) -> list[Connection]:
-        parts = (self.publication, self.pending, self.subscription)
-        return [part.connection for part in parts if part is not None]
-
-
-@dataclass(slots=True, eq=False)
-class Room:
-    id: str
-    participants: dict[str, Participant] = field(default_factory=dict)
-    tracks: dict[str, PublishedTrack] = field(default_factory=dict)
-    idle_since: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose connection a transport number is."""
-
-    room: Room
-    participant: Participant
-    publication: Publication | None
-    subscription: Subscription | None
-
-    @property
-    def connection(self) -> Connection:
-        part = self.publication or self.subscription
-        assert part is not None
-        return part.connection
 
 
 class Rooms:
@@ -106,6 +54,8 @@ class Rooms:
         self.joined = asyncio.Event()  # set while there are connections
         self.emptied = asyncio.Event()  # set while there are none
         self.emptied.set()
+        # subscriptions with something to offer, by transport
+        self._due: dict[int, Owner] = {}
         # 0 is the self-probe's.
         self._transport_numbers = itertools.count(1)
         self._track_numbers: Iterator[int] = itertools.count(1)
@@ -317,6 +267,7 @@ class Rooms:
         subscription = participant.subscription
         if subscription is None or subscription.fixed or not subscription.slots:
             return
+        self._due.pop(subscription.connection.number, None)
         revision, offer, tracks = subscription.offer()
         self.emit(
             SubscribeOffer(room=room.id, participant=participant.id, revision=revision, offer=offer, tracks=tracks)
@@ -324,9 +275,14 @@ class Rooms:
 
     def flush_offers(self, now: float) -> None:
         """Emit the offers that are due and not waiting for an answer."""
-        for owner in list(self.owners.values()):
-            if owner.subscription is not None:
-                self._flush(owner.room, owner.participant, now)
+        for owner in list(self._due.values()):
+            self._flush(owner.room, owner.participant, now)
+
+    def _want_offer(self, subscription: Subscription, due: float) -> None:
+        waits = subscription.offer_due
+        subscription.offer_due = due if waits is None else min(waits, due)
+        number = subscription.connection.number
+        self._due[number] = self.owners[number]
 
     def _flush(self, room: Room, participant: Participant, now: float) -> None:
         subscription = participant.subscription
@@ -346,8 +302,7 @@ class Rooms:
         ):
             return
         if subscription.add(track, published.plane_track):
-            waits = subscription.offer_due
-            subscription.offer_due = due if waits is None else min(waits, due)
+            self._want_offer(subscription, due)
         if flush:
             self._flush(room, participant, self.core.clock())
 
@@ -359,7 +314,7 @@ class Rooms:
         now = self.core.clock()
         for other in room.participants.values():
             if other.subscription is not None and other.subscription.remove(track.id):
-                other.subscription.offer_due = now
+                self._want_offer(other.subscription, now)
                 self._flush(room, other, now)
 
     # ---- time ----
@@ -420,6 +375,7 @@ class Rooms:
         else:
             part.remove_all()
         self.owners.pop(part.connection.number, None)
+        self._due.pop(part.connection.number, None)
         if not self.owners:
             self.joined.clear()
             self.emptied.set()

@@ -13,7 +13,8 @@ from media.connection import Core
 from media.packets import MalformedPacket
 from media.plane import Arrivals, Rtcp, StreamStats
 from media.publication import Publication
-from media.rooms import Owner, Rooms
+from media.room_state import Owner
+from media.rooms import Rooms
 from media.subscription import Forward, Subscription
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ class Upkeep:
         self._core = core
         self._rooms = rooms
         self._drain = drain
+        # publications whose packets came since the last feedback, by transport
+        self._fed: dict[int, Publication] = {}
         now = core.clock()
         self._feedback_due = self._report_due = now
         self._quality_at = now
@@ -77,6 +80,7 @@ class Upkeep:
         if owner is not None and owner.publication is not None:
             for sequence_number, arrival_us in record.packets:
                 owner.publication.arrivals.add(sequence_number, arrival_us)
+            self._fed[record.transport] = owner.publication
 
     def reported(self, record: Rtcp) -> None:
         """A peer's RTCP: sender reports of publishers, report blocks of subscribers."""
@@ -120,7 +124,10 @@ class Upkeep:
         return [(one, one.subscription) for one in owners if one.subscription is not None and one.connection.installed]
 
     def _send_feedback(self) -> None:
-        for publication in self._publications():
+        fed, self._fed = self._fed, {}
+        for publication in fed.values():
+            if not publication.connection.installed:
+                continue
             ssrc = next((one.ssrc for one in publication.sections.values() if one.ssrc is not None), 0)
             for packet in publication.arrivals.feedback(ssrc):
                 self._core.plane.send_rtcp(publication.connection.number, packet)
