@@ -100,6 +100,7 @@ class Forward:
         "_mask",
         "_octets",
         "_offset",
+        "_oldest",
         "_packets",
         "_resent",
         "_ring",
@@ -146,6 +147,7 @@ class Forward:
         size = 1 << max(0, spec.history_packets - 1).bit_length()
         self._mask = size - 1
         self._ring: list[Stored | None] = [None] * size
+        self._oldest = start  # what lies before it is not in the ring
         self._resent: dict[int, tuple[float, int]] = {}
         self._shapes: dict[int, _Shape] = {}
 
@@ -278,6 +280,22 @@ class Forward:
         out[start + 2 : end] = payload
         self._rtx_sequence += 1
         return end
+
+    def forget_sent_before(self, time: float) -> None:
+        """Let go of packets that nobody will ask for any more, so that a forward takes memory for its last second or so
+        and not for a number of packets, which for a paused one would be for ever."""
+        ring = self._ring
+        mask = self._mask
+        last = self._last_sequence
+        sequence = max(self._oldest, last - mask)
+        while sequence <= last:
+            stored = ring[sequence & mask]
+            if stored is not None and stored[0] == sequence:
+                if stored[6] >= time:
+                    break
+                ring[sequence & mask] = None
+            sequence += 1
+        self._oldest = sequence
 
     @property
     def uses_rtx(self) -> bool:

@@ -68,6 +68,11 @@ class Track:
         self.key_frame_asked_at = -1e9
         self.key_frame_due = False
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody gets this track now. What nobody sees is not worth repairing."""
+        return any(not subscription.forward.paused for subscription in self.subscriptions)
+
     def replace_primary(self, source: Source) -> None:
         """From now on this source is forwarded; the first key frame of a new one is asked for at once."""
         self.primary = source

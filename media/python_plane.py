@@ -32,6 +32,7 @@ from media.plane_state import Subscription, Track, Transport
 from media.srtp import protect_rtcp
 
 _STALLED_S: Final = 1.0  # a source that is silent this long is not asked for key frames
+_HISTORY_S: Final = 1.5  # an older hole is closed by a key frame sooner than by a retransmission
 _NOBODY: Final = 1  # the SSRC that the relay reports as
 
 
@@ -232,6 +233,10 @@ class PythonPlane(PacketPath):
             if primary is None:
                 continue
             stream = primary.stream
+            if not track.watched:
+                stream.forget_before(stream.highest)
+                stream.broken = False
+                continue
             if stream.missing:
                 lost = stream.due_nacks(now, track.transport.rtt_s)
                 if lost:
@@ -242,6 +247,8 @@ class PythonPlane(PacketPath):
                 self._want_key_frame(track, now)
             if track.key_frame_due and now - stream.stats.last_packet_at < _STALLED_S:
                 self._want_key_frame(track, now)
+        for subscription in self._subscriptions.values():
+            subscription.forward.forget_sent_before(now - _HISTORY_S)
         for transport in self._transports.values():
             if transport.arrivals:
                 self._record(Arrivals(transport.id, transport.arrivals))

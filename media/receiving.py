@@ -159,7 +159,9 @@ class ReceiveStream:
         return len(self._missing)
 
     def forget_before(self, extended: int) -> None:
-        """A key frame starts at `extended`: what is missing before it is not needed any more."""
+        """What is missing before `extended` is not needed any more: a key frame starts there."""
+        if not self._missing:
+            return
         for old in [e for e in self._missing if e < extended]:
             del self._missing[old]
 

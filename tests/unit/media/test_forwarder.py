@@ -285,6 +285,19 @@ def test_the_history_is_bounded() -> None:
     assert line.nack(5000) == []
 
 
+def test_the_history_is_bounded_in_time_too() -> None:
+    line = Line(start=0)
+    for n in range(1, 100):
+        line.now += 0.1
+        line.push(n, b"x", key=n == 1)
+    line.forward.forget_sent_before(line.now - 1.55)
+    assert [fields(p)[4][:2] for p in line.nack(*range(99))] == [n.to_bytes(2, "big") for n in range(83, 99)]
+    line.forward.forget_sent_before(line.now + 0.01)
+    line.now += 1
+    assert line.nack(*range(99)) == []
+    assert line.push(100, b"x")
+
+
 def test_without_rtx_the_packet_is_repeated_to_the_bit() -> None:
     line = Line(PLAIN)
     data = line.push(1, b"k", key=True)

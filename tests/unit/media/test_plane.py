@@ -383,6 +383,76 @@ def test_gaps_are_asked_for_and_filled_through_rtx(stage: Stage) -> None:
     assert (stats.packets, stats.packets_lost, stats.retransmitted, stats.nacks) == (3, 2, 2, 1)
 
 
+def test_what_nobody_sees_is_not_asked_for(stage: Stage) -> None:
+    stage.video()
+    stage.send(1, key=True)
+    stage.plane.set_paused(1, True)
+    stage.send(5)
+    stage.plane.tick(stage.now)
+    stage.plane.set_paused(1, False)
+    stage.plane.tick(stage.now + 0.1)
+    assert stage.publisher.silent()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_loss_on_both_ways_is_repaired(seed: int) -> None:
+    """5 % loss before and behind the relay, retransmissions and requests included: every packet comes, byte by byte."""
+    stage = Stage()
+    stage.video()
+    chance = random.Random(seed)
+    packets_sent = 600
+    payloads = [vp8(n == 0, b"%d" % n + bytes(n % 700)) for n in range(packets_sent)]
+    got: dict[int, bytes] = {}
+    doubled = 0
+    rtx_number = 0
+    first = -1
+
+    def lost() -> bool:
+        return chance.random() < 0.05
+
+    def take_in() -> None:
+        nonlocal first, doubled
+        while not stage.subscriber.silent():
+            packet = stage.subscriber.read(1)[0]
+            number, payload = packet.sequence_number, packet.payload
+            if first >= 0 and lost():
+                continue
+            if packet.ssrc == Stage.OUT_RTX:
+                number, payload = int.from_bytes(payload[:2], "big"), payload[2:]
+            if first < 0:
+                first = number
+            doubled += packets.extend(first, number) in got
+            got[packets.extend(first, number)] = payload
+
+    for step in range(packets_sent + 400):
+        stage.now += 0.002
+        if step < packets_sent and (step in (0, packets_sent - 1) or not lost()):
+            stage.feed(stage.publisher.rtp(Stage.SSRC, 65_300 + step & 0xFFFF, payloads[step]))
+        take_in()
+        if step % 10 == 0:
+            stage.plane.tick(stage.now)
+            stage.plane.drain()
+            while not stage.publisher.silent():
+                compound = stage.publisher.read_rtcp()
+                for chunk in rtcp.split(compound):
+                    if chunk.packet_type == rtcp.RTPFB and not lost():
+                        for number in rtcp.parse_nack(compound, chunk):
+                            rtx_number += 1
+                            body = number.to_bytes(2, "big") + payloads[(number - 65_300) & 0xFFFF]
+                            data = stage.publisher.rtp(Stage.RTX, rtx_number, body, payload_type=97)
+                            if not lost():
+                                stage.feed(data)
+        if step % 25 == 0 and got:
+            gaps = [n & 0xFFFF for n in range(first, max(got)) if n not in got]
+            if gaps and not lost():
+                stage.feed(stage.subscriber.rtcp(nack(Stage.OUT, *gaps)), stage.subscriber)
+    assert [got.get(first + n) for n in range(packets_sent)] == payloads
+    assert stage.plane.forward_stats(1).retransmitted > 10
+    assert stage.plane.stream_stats(1)[Stage.SSRC][1].retransmitted > 10
+    assert doubled <= stage.plane.forward_stats(1).retransmitted
+    stage.close()
+
+
 def test_rtx_probes_without_content_are_dropped(stage: Stage) -> None:
     stage.video()
     stage.feed(stage.publisher.rtp(Stage.RTX, 1, b"", payload_type=97, padding=200))
