@@ -49,7 +49,8 @@ def open_port(settings: RelaySettings) -> UdpPort:
     """Bind the sockets. Raises OSError when an address cannot be bound, ValueError when an announced one is
     none."""
     wanted = tuple(str(ipaddress.ip_address(ip.strip())) for ip in settings.announced_ips)
-    own = machine_addresses()
+    # An address can be there and not be ready yet (IPv6 while it is tentative).
+    own = tuple(ip for ip in machine_addresses() if _is_local(ip))
     if not wanted:
         return _bind((*own, "127.0.0.1"), settings.port, announce=None)
     local = [ip for ip in wanted if _is_local(ip)]
