@@ -43,7 +43,7 @@ def drop_personal_data(_logger: Any, _method: str, event: MutableMapping[str, An
     for key, value in event.items():
         if key in _SECRET_KEYS:
             event[key] = "[removed]"
-        elif key != "link":  # the links of mails that go to files: the only way to see them without SMTP
+        elif key != "links":  # of mails that go to files: without SMTP there is no other way to see them
             event[key] = _clean(value)
     return event
 
@@ -58,7 +58,9 @@ def configure(*, terminal: bool | None = None, level: int = logging.INFO) -> Non
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: Any = (
-        structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if readable
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
