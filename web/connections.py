@@ -76,7 +76,7 @@ async def announce_relay(settings: Settings, relay: LocalRelay) -> AsyncIterator
         yield
         server.drain()
         deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
-        while server.rooms and asyncio.get_running_loop().time() < deadline:
+        while server.rooms and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (others empty it)
             await asyncio.sleep(0.1)
         await server.stop()
         await directory.stop()

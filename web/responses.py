@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from asyncpg.exceptions import InsufficientResourcesError, OperatorInterventionError, PostgresConnectionError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -92,6 +93,9 @@ def utc_text(value: datetime) -> str:
 def is_database_outage(error: BaseException) -> bool:
     """The database is away or too busy: a retry helps. (A wrong statement is not an outage.)"""
     if isinstance(error, PoolTimeout | InterfaceError | OperationalError):
+        return True
+    # while it connects, the driver's own errors come through: starting up, shutting down, too many clients
+    if isinstance(error, PostgresConnectionError | OperatorInterventionError | InsufficientResourcesError):
         return True
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
