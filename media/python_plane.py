@@ -33,6 +33,7 @@ from media.srtp import protect_rtcp
 
 _STALLED_S: Final = 1.0  # a source that is silent this long is not asked for key frames
 _HISTORY_S: Final = 1.5  # an older hole is closed by a key frame sooner than by a retransmission
+_NACK_ENTRIES: Final = 256  # at most 1 kB of them, so that a NACK is never longer than a packet may be
 _NOBODY: Final = 1  # the SSRC that the relay reports as
 
 
@@ -239,9 +240,9 @@ class PythonPlane(PacketPath):
                 continue
             if stream.missing:
                 lost = stream.due_nacks(now, track.transport.rtt_s)
-                if lost:
-                    compound = rtcp.build_receiver_report(_NOBODY) + rtcp.build_nack(_NOBODY, stream.ssrc, lost)
-                    self.send_rtcp(track.transport.id, compound)
+                for at in range(0, len(lost), _NACK_ENTRIES):
+                    request = rtcp.build_nack(_NOBODY, stream.ssrc, lost[at : at + _NACK_ENTRIES])
+                    self.send_rtcp(track.transport.id, rtcp.build_receiver_report(_NOBODY) + request)
             if stream.broken:
                 stream.broken = False
                 self._want_key_frame(track, now)

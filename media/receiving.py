@@ -85,6 +85,8 @@ class ReceiveStream:
         if delta == 1 and highest >= 0:
             extended = highest + 1
         elif highest < 0:
+            if retransmitted:
+                return TOO_OLD  # a probe with old content; where the stream stands is not known yet
             extended = 0x10000 + sequence_number
             self._base = extended
         elif 0 < delta <= _MAX_DROPOUT:

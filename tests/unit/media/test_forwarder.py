@@ -376,6 +376,13 @@ def test_a_packet_that_came_is_not_asked_for() -> None:
     assert stream.missing == 0
 
 
+def test_a_probe_before_the_first_packet_is_no_start() -> None:
+    stream = ReceiveStream(1, 90_000, nack=True)
+    assert stream.receive(500, 0, 100, 1.0, True) == TOO_OLD
+    assert receive(stream, 1000) == [66_536]
+    assert stream.missing == 0
+
+
 def test_without_nack_nothing_is_asked_for() -> None:
     stream = ReceiveStream(1, 48_000, nack=False)
     receive(stream, 1, 9)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pylibsrtp import Error as SrtpError
 
 from media import packets, rtcp
 from media.packet_path import BATCH, MAX_DATAGRAM, MAX_LOG, MAX_UNBOUND_SSRCS
@@ -383,6 +384,24 @@ def test_gaps_are_asked_for_and_filled_through_rtx(stage: Stage) -> None:
     assert (stats.packets, stats.packets_lost, stats.retransmitted, stats.nacks) == (3, 2, 2, 1)
 
 
+def test_many_scattered_losses_fit_into_packets(stage: Stage) -> None:
+    stage.video()
+    stage.send(0, key=True)
+    stage.subscriber.read_raw(1)
+    for number in range(1, 18 * 300):  # one of 18: no two share an entry of the NACK
+        if number % 18:
+            stage.send(number)
+            stage.subscriber.read_raw(1)
+    stage.plane.tick(stage.now)
+    asked = 0
+    while not stage.publisher.silent():
+        (data,) = stage.publisher.read_raw(1)
+        assert len(data) < 1200
+        plain = stage.publisher.inbound.unprotect_rtcp(data)
+        asked += len(rtcp.parse_nack(plain, rtcp.split(plain)[-1]))
+    assert asked == 299
+
+
 def test_what_nobody_sees_is_not_asked_for(stage: Stage) -> None:
     stage.video()
     stage.send(1, key=True)
@@ -749,25 +768,53 @@ def test_no_datagram_raises(stage: Stage, data: bytes, known: bool) -> None:
             st.integers(0, 60),
             st.integers(0, 7),
         ),
-    )
+    ),
+    ssrc=st.sampled_from([Stage.SSRC, Stage.RTX, 0x5555]),
 )
-def test_no_authentic_packet_raises(stage: Stage, plain: bytes) -> None:
+def test_no_authentic_packet_raises(stage: Stage, plain: bytes, ssrc: int) -> None:
     """What an authenticated peer sends is just as hostile as the rest."""
-    if 1 not in stage.plane._tracks:
+    if not stage.plane.stream_stats(1):
         stage.video()
-    plain = plain[:2] + random.randbytes(2) + plain[4:8] + Stage.SSRC.to_bytes(4, "big") + plain[12:]
+    number = stage.publisher.transport_sequence = stage.publisher.transport_sequence + 1
+    if 192 <= plain[1] <= 223:
+        plain = plain[:1] + b"\x60" + plain[2:]
+    plain = plain[:2] + (number & 0xFFFF).to_bytes(2, "big") + plain[4:8] + ssrc.to_bytes(4, "big") + plain[12:]
     try:
-        data = (
-            stage.publisher.outbound.protect_rtcp(plain)
-            if 192 <= plain[1] <= 223
-            else stage.publisher.outbound.protect(plain)
-        )
-    except Exception:  # libsrtp itself refuses to protect it
+        data = stage.publisher.outbound.protect(plain)
+    except SrtpError:  # libsrtp refuses to protect a broken header
         return
+    received = stage.plane.counters.received
     stage.feed(data)
     stage.plane.tick(stage.now)
     stage.plane.drain()
     stage.now += 0.001
+    assert stage.plane.counters.received == received + 1
+    assert "srtp_auth" not in stage.plane.counters.dropped
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    chunks=st.lists(
+        st.tuples(st.integers(0, 63), st.integers(198, 208), st.binary(max_size=60), st.booleans(), st.integers(-1, 1)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_no_authentic_rtcp_raises(stage: Stage, chunks: list[tuple[int, int, bytes, bool, int]]) -> None:
+    if not stage.plane.stream_stats(1):
+        stage.video()
+        stage.send(1, key=True)
+    compound = b""
+    for bits, kind, body, ours, wrong in chunks:
+        body = (Stage.SSRC if ours else 1).to_bytes(4, "big") + Stage.OUT.to_bytes(4, "big") + body
+        body = body[: len(body) // 4 * 4]
+        compound += bytes((0x80 | bits, kind)) + max(0, len(body) // 4 + wrong).to_bytes(2, "big") + body
+    for peer in (stage.publisher, stage.subscriber):
+        stage.feed(peer.rtcp(compound), peer)
+    stage.plane.tick(stage.now)
+    for record in of(Rtcp, stage.plane.drain()):
+        assert rtcp.split(record.data)
+    stage.now += 0.01
 
 
 _VALID = packets.build_rtp(
