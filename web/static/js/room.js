@@ -140,6 +140,7 @@ call.on('ended', (reason) => {
   const join = byId('join', HTMLButtonElement);
   join.disabled = false;
   setText(join, text('join_again'));
+  show('ended'); // first: what is switched off from here on is not what the person wants when they return
   media.stop();
   for (const dialog of document.querySelectorAll('dialog[open]')) /** @type {HTMLDialogElement} */ (dialog).close();
   if (document.pictureInPictureElement) void document.exitPictureInPicture();
@@ -150,7 +151,6 @@ call.on('ended', (reason) => {
   setText(byId('ended-text'), text(`ended_${known}_text`));
   byId('return').hidden = FINAL.includes(reason);
   setText(byId('return'), text(reason === 'refused' || reason === 'removed' ? 'ask_again' : 'return'));
-  show('ended');
   // no ticket any more: the gate knows the words for too early, over, and a link that was replaced
   if (known === 'other') void gate.check();
 });

@@ -28,7 +28,7 @@ export function clockText(seconds) {
 }
 
 /**
- * A moment in the reader's zone, with the zone's name.
+ * A moment in the reader's zone, with the zone's name: Sunday, November 22, 13:30, Europe/Berlin (UTC+1).
  * @param {string} iso
  * @param {string} language
  * @param {string} zone IANA name
@@ -36,11 +36,16 @@ export function clockText(seconds) {
 export function momentText(iso, language, zone) {
   const moment = new Date(iso);
   const day = new Intl.DateTimeFormat(language, { weekday: 'long', day: 'numeric', month: 'long', timeZone: zone });
-  const clock = new Intl.DateTimeFormat(language, { hour: '2-digit', minute: '2-digit', timeZone: zone, timeZoneName: 'short' });
-  return `${day.format(moment)}, ${clock.format(moment)} (${zone.replaceAll('_', ' ')})`;
+  const offset = new Intl.DateTimeFormat('en', { timeZone: zone, timeZoneName: 'shortOffset' })
+    .formatToParts(moment)
+    .find(({ type }) => type === 'timeZoneName')
+    ?.value.replace('GMT', 'UTC');
+  const place = zone === offset ? zone : `${zone.replaceAll('_', ' ')} (${offset})`;
+  return `${day.format(moment)}, ${shortTime(iso, language, zone)}, ${place}`;
 }
 
-/** @param {string} iso @param {string} language */
-export function shortTime(iso, language) {
-  return new Intl.DateTimeFormat(language, { hour: '2-digit', minute: '2-digit' }).format(new Date(iso));
+/** @param {string} iso @param {string} language @param {string} [zone] */
+export function shortTime(iso, language, zone) {
+  const options = /** @type {const} */ ({ hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
+  return new Intl.DateTimeFormat(language, { ...options, ...(zone ? { timeZone: zone } : {}) }).format(new Date(iso));
 }

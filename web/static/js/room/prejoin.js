@@ -93,6 +93,7 @@ export class Prejoin {
     const asking = microphone.asking || camera.asking;
     byId('preview-ask').hidden = this.#decided || asking;
     byId('preview-bar').hidden = !this.#decided;
+    byId('preview-level-box').hidden = !microphone.track;
     byId('prejoin-devices').hidden = !this.#decided || this.media.devices.length === 0;
     byId('preview-pending').hidden = !asking;
     if (asking) {

@@ -91,12 +91,13 @@ export class Stage {
     const box = fromTemplate('tile-template');
     const video = /** @type {HTMLVideoElement} */ (find(box, 'video'));
     box.classList.add(part);
-    // a tall picture on a wide tile (a phone held upright) is shown whole
+    // a tall picture on a wide tile (a phone held upright) is shown whole, a wide one on a tall tile not too small
     const fit = () => {
       const { clientWidth, clientHeight } = box;
       if (!video.videoWidth || !clientWidth) return;
       const ratio = video.videoWidth / video.videoHeight / (clientWidth / clientHeight);
-      video.classList.toggle('whole', part === 'screen' || ratio < 0.6 || ratio > 2.2);
+      video.classList.toggle('whole', part === 'screen' || ratio < 0.6);
+      video.classList.toggle('zoomed', part !== 'screen' && ratio > 2.2);
     };
     video.addEventListener('resize', fit);
     new ResizeObserver(fit).observe(box);
