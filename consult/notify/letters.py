@@ -44,17 +44,10 @@ class LetterWriter:
                 select(Person).where(Person.id.in_({message.recipient_id for message in claimed}))
             )
         }
-        practices = dict(
-            (
-                await session.execute(
-                    select(Practice.id, Practice.name).where(
-                        Practice.id.in_({message.practice_id for message in claimed})
-                    )
-                )
-            )
-            .tuples()
-            .all()
+        rows = await session.execute(
+            select(Practice.id, Practice.name).where(Practice.id.in_({message.practice_id for message in claimed}))
         )
+        practices = {practice_id: name for practice_id, name in rows}
         keyring = await self._vault.keyring(session, people)
         mails = {}
         for message in claimed:
@@ -65,11 +58,6 @@ class LetterWriter:
             if address:
                 mails[message.id] = self._mail(message, view, person, address, practices[message.practice_id], now)
         return mails
-
-    def calendar(self, view: BookingView, practice_name: str, now: datetime) -> bytes:
-        """The client's ICS file of a booking, for the download link."""
-        appointment = self._appointment("confirmed", view, view.language, view.zone, practice_name, view.client_name)
-        return self._calendar_part(appointment, view, view.status == "cancelled", now).content
 
     def _mail(
         self,
