@@ -25,6 +25,7 @@ from media.api import (
     TrackRemoved,
     TransportChanged,
 )
+from media.probe import PROBE_TRANSPORT
 from media.relay import LocalRelay, start
 from media.settings import RelaySettings
 from media.udp import machine_addresses
@@ -507,3 +508,69 @@ async def test_a_taken_port_is_an_error_at_start() -> None:
             await start(RelaySettings(port=it.relay.bound[0][1], announced_ips=("127.0.0.1",)))
     with pytest.raises(ValueError, match="IPv4 or IPv6"):
         await start(RelaySettings(port=0, announced_ips=("example.org",)))
+
+
+async def test_nothing_is_left_of_those_who_left() -> None:
+    async with lab(room_idle_s=0.2) as it:
+        for round_number in range(3):
+            publisher = await it.publisher(f"anna{round_number}")
+            viewer = await it.viewer(f"ben{round_number}")
+            watcher = await it.watcher(f"whep{round_number}", f"anna{round_number}")
+            await eventually(viewer.sees())
+            await eventually(watcher.sees())
+            for name in ("ben", "whep", "anna"):
+                await it.relay.leave(ROOM, f"{name}{round_number}")
+            for one in (publisher, viewer, watcher):
+                await one.pc.close()
+        await eventually(lambda: it.events.of(RoomClosed, room=ROOM))
+        relay = it.relay
+        assert relay._rooms.owners == {}
+        assert relay._rooms.track_owners == {}
+        assert relay._rooms._due == {}
+        # only the self-probe's own
+        assert {agent.transport for agent in relay._core.ice._by_path.values()} <= {PROBE_TRANSPORT}
+        assert len(relay._core.ice._by_ufrag) == 1
+        assert relay._core.handshakes_running == 0
+        assert relay._plane._transports == {}
+        assert relay._plane._tracks == {}
+        assert relay._plane._subscriptions == {}
+
+
+async def test_offers_wait_for_the_answer_and_then_tell_everything() -> None:
+    async with lab() as it:
+        await it.relay.subscribe(ROOM, "ben")  # nobody answers its offers yet
+        await it.publisher("anna")
+        await eventually(lambda: it.events.of(SubscribeOffer))
+        await it.publisher("clara")
+        await eventually(lambda: len(it.events.of(TrackAdded)) == 4)
+        await asyncio.sleep(0.3)
+        first = it.events.of(SubscribeOffer)
+        assert len(first) == 1
+        viewer = Viewer(it.relay, "ben")
+        it.events.offers["ben"] = viewer
+        # The page came back: the offer is made anew, with all there is now; the old one is stale.
+        await it.relay.subscribe(ROOM, "ben")
+        # aiortc itself mixes up several tracks of a kind that flow already when it connects.
+        await eventually(lambda: sum(viewer.frames.values()) > 20)
+        latest = it.events.of(SubscribeOffer)[-1]
+        assert latest.revision == 2
+        assert len(latest.tracks) == 4
+        with pytest.raises(RelayError, match="stale_revision"):
+            await it.relay.answer(ROOM, "ben", 1, viewer.pc.localDescription.sdp)
+        await viewer.pc.close()
+
+
+async def test_a_camera_that_pauses_at_the_viewer_costs_nothing_and_comes_back() -> None:
+    async with lab() as it:
+        viewer = await it.viewer("ben")
+        await it.publisher("anna")
+        await eventually(viewer.sees())
+        camera = next(e.track for e in it.events.of(TrackAdded) if e.track.kind == "video")
+        await it.relay.set_paused(ROOM, "ben", camera.id, True)
+        await asyncio.sleep(0.5)
+        before = viewer.frames["video"]
+        sound = viewer.frames["audio"]
+        await eventually(lambda: viewer.frames["audio"] > sound + 25)
+        assert viewer.frames["video"] <= before + 1
+        await it.relay.set_paused(ROOM, "ben", camera.id, False)
+        await eventually(viewer.sees())
