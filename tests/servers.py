@@ -59,6 +59,16 @@ def _as_user(user: str, command: Sequence[str]) -> list[str]:
     return ["runuser", "-u", user, "--", *command] if os.geteuid() == 0 else list(command)
 
 
+def _wait_until_ready(pg_isready: Path, port: int, deadline_s: float = 30) -> None:
+    """The port is open some time before the server takes connections."""
+    end = time.monotonic() + deadline_s
+    command = [str(pg_isready), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    while subprocess.run(command, check=False).returncode != 0:
+        if time.monotonic() > end:
+            raise TimeoutError(f"PostgreSQL on port {port} is not ready after {deadline_s} s")
+        time.sleep(0.05)
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Yields postgresql://postgres@127.0.0.1:PORT (no database name) of a new cluster."""
@@ -111,6 +121,7 @@ def postgres() -> Iterator[str]:
     )
     try:
         wait_for_port(port, process)
+        _wait_until_ready(Path(server).with_name("pg_isready"), port)
         yield f"postgresql://postgres@127.0.0.1:{port}"
     finally:
         end(process)
