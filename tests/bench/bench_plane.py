@@ -242,7 +242,9 @@ def _measure(publishers: int, viewers: int) -> tuple[_Report, _Load]:
     # Premise: nothing was refused. On a busy machine the kernel drops packets before the plane sees them, which
     # `plane_packets_lost` tells; the CPU per forwarded packet holds all the same.
     if report["dropped"] or report["forwarded"] < 0.5 * load.sent * viewers:
-        raise RuntimeError(f"{load.sent} sent, {report['forwarded']} forwarded, dropped: {report['dropped']}")
+        raise RuntimeError(
+            f"too busy a machine: {load.sent} sent, {report['forwarded']} forwarded, dropped: {report['dropped']}"
+        )
     return report, load
 
 

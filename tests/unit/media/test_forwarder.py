@@ -415,6 +415,7 @@ def test_very_late_packets_are_refused() -> None:
     assert stream.receive(2001, 0, 10, 1.0, True) == TOO_OLD
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 65_535), st.booleans(), st.floats(0, 2)), max_size=300))
 def test_any_sequence_of_numbers_is_survived(arrivals: list[tuple[int, bool, float]]) -> None:
     stream = ReceiveStream(1, 90_000, nack=True)

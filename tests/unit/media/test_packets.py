@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from aiortc import rtp as aiortc_rtp
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media import packets, payloads, rtcp
@@ -29,6 +29,7 @@ two_byte_elements = st.lists(
 # ---- RTP ----
 
 
+@settings(deadline=None)
 @given(
     payload=st.binary(max_size=300),
     sequence_number=U16,
@@ -153,6 +154,7 @@ def test_abs_send_time_is_seconds_in_6_18_fixed_point() -> None:
     assert packets.abs_send_time(64.5) == 1 << 17
 
 
+@settings(deadline=None)
 @given(st.integers(-(1 << 40), 1 << 40), U16)
 def test_extend_finds_the_nearest(reference: int, number: int) -> None:
     found = packets.extend(reference, number)
@@ -163,6 +165,7 @@ def test_extend_finds_the_nearest(reference: int, number: int) -> None:
 # ---- payloads ----
 
 
+@settings(deadline=None)
 @given(
     picture_id=st.one_of(st.none(), st.integers(0, 0x7FFF)),
     long=st.booleans(),
@@ -255,6 +258,7 @@ def test_h264_key_frame_start(data: bytes, expected: bool) -> None:
 blocks = st.builds(rtcp.ReportBlock, U32, U8, st.integers(-0x800000, 0x7FFFFF), U32, U32, U32, U32)
 
 
+@settings(deadline=None)
 @given(st.builds(rtcp.SenderInfo, U32, st.integers(0, 2**64 - 1), U32, U32, U32), st.lists(blocks, max_size=31))
 def test_sender_report(info: rtcp.SenderInfo, reports: list[rtcp.ReportBlock]) -> None:
     data = rtcp.build_sender_report(info, reports)
@@ -267,6 +271,7 @@ def test_sender_report(info: rtcp.SenderInfo, reports: list[rtcp.ReportBlock]) -
     assert [r.packets_lost for r in other.reports] == [r.packets_lost for r in reports]
 
 
+@settings(deadline=None)
 @given(U32, st.lists(blocks, max_size=31))
 def test_receiver_report(ssrc: int, reports: list[rtcp.ReportBlock]) -> None:
     data = rtcp.build_receiver_report(ssrc, reports)
@@ -281,6 +286,7 @@ def test_cumulative_loss_is_clamped() -> None:
     assert rtcp.parse_report_blocks(data, rtcp.split(data)[0])[0].packets_lost == 0x7FFFFF
 
 
+@settings(deadline=None)
 @given(U32, st.text(max_size=60))
 def test_sdes(ssrc: int, cname: str) -> None:
     data = rtcp.build_sdes(ssrc, cname)
@@ -290,12 +296,14 @@ def test_sdes(ssrc: int, cname: str) -> None:
     assert other.chunks[0].ssrc == ssrc
 
 
+@settings(deadline=None)
 @given(st.lists(U32, max_size=31))
 def test_bye(ssrcs: list[int]) -> None:
     data = rtcp.build_bye(ssrcs)
     assert rtcp.parse_bye(data, rtcp.split(data)[0]) == ssrcs
 
 
+@settings(deadline=None)
 @given(U32, U32, st.integers(0, 0xFFFF), st.sets(st.integers(0, 400), max_size=120))
 def test_nack(sender: int, media: int, base: int, offsets: set[int]) -> None:
     lost = [(base + offset) & 0xFFFF for offset in sorted(offsets)]
@@ -343,6 +351,7 @@ PARSERS: list[Callable[[bytes], object]] = [
 ]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=120), st.sampled_from(PARSERS))
 @example(b"", PARSERS[0])
 def test_random_bytes_raise_only_malformed_packet(data: bytes, parser: Callable[[bytes], object]) -> None:
@@ -350,6 +359,7 @@ def test_random_bytes_raise_only_malformed_packet(data: bytes, parser: Callable[
         parser(data)
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=120), at=st.integers(0, 20), count=st.integers(0, 31), view=st.booleans())
 def test_random_rtcp_bodies_raise_only_malformed_packet(data: bytes, at: int, count: int, view: bool) -> None:
     body = data[: len(data) // 4 * 4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media import rtcp, twcc
@@ -43,6 +43,7 @@ def arrival_logs(draw: st.DrawFn) -> list[tuple[int, int]]:
     return log
 
 
+@settings(deadline=None)
 @given(arrival_logs(), st.integers(0, 255))
 @example([(0, 0)] * 1, 255)
 @example([(65_535, (1 << 24) * 64_000 - 1), (65_536, (1 << 24) * 64_000 + 5)], 0)
@@ -121,6 +122,7 @@ def test_misuse_is_refused() -> None:
         twcc.build(1, 2, 0, [(2, 0), (2, 0)])
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=0, max_size=160))
 def test_random_bytes_raise_only_malformed_packet(tail: bytes) -> None:
     tail = tail[: len(tail) // 4 * 4]
@@ -129,6 +131,7 @@ def test_random_bytes_raise_only_malformed_packet(tail: bytes) -> None:
         assert len(parse(data).packets) <= 0xFFFF
 
 
+@settings(deadline=None)
 @given(arrival_logs(), st.integers(0, 10_000), st.integers(0, 7))
 def test_mutated_packets_raise_only_malformed_packet(log: list[tuple[int, int]], at: int, bit: int) -> None:
     data = bytearray(twcc.build(1, 2, 3, log)[0])
@@ -138,6 +141,7 @@ def test_mutated_packets_raise_only_malformed_packet(log: list[tuple[int, int]],
             twcc.parse(bytes(data), chunk)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1 << 50), st.integers(-(1 << 38), 1 << 38))
 def test_the_reference_time_unwraps(true_us: int, away_us: int) -> None:
     true_us -= true_us % twcc.REFERENCE_US
