@@ -26,6 +26,7 @@ from consult.record import notes
 from consult.record.log import CHAT_BODY, chat_row
 from consult.record.models import ChatMessage, QualitySample, SessionEvent
 from consult.record.quality import VIDEO_TARGET_BPS
+from consult.record.scores import keep_score
 
 INTERVAL = timedelta(seconds=5)
 AUDIO_BPS = 34_000
@@ -213,6 +214,8 @@ async def _session(
         for row in _samples(host.id, guest.id, past.network, begin, end, generator)
     ]
     await session.execute(insert(QualitySample), rows)
+    await session.flush()
+    await keep_score(session, consultation.id)
     talk = ((host, "Can you hear me well?"), (guest, "Yes, very clear. Thank you!"))
     for number, (speaker, text) in enumerate(talk):
         line = f"line{number}"

@@ -1,14 +1,14 @@
 """The domain's error tree, split by whose fault it is.
 
-    ConsultError
-    ├── Refused            the caller asked for something that cannot be (shown to the user; has a stable code)
-    │   ├── Invalid        fields of the input are wrong; `problems` names each            422 invalid
-    │   ├── NotFound       no such thing, or not for this caller                           404 not_found
-    │   ├── Forbidden      known caller, not allowed                                       403 forbidden
-    │   ├── SlotTaken      the slot went to somebody else; `alternatives`                  409 slot_taken
-    │   ├── Conflict       the state does not allow it (already cancelled, too late, …)    409 <code>
-    │   └── TooMany        a rate limit; `retry_after_seconds`                             429 too_many
-    └── SettingsError      an environment variable is wrong: name and what is expected
+ConsultError
+├── Refused            the caller asked for something that cannot be (shown to the user; has a stable code)
+│   ├── Invalid        fields of the input are wrong; `problems` names each            422 invalid
+│   ├── NotFound       no such thing, or not for this caller                           404 not_found
+│   ├── Forbidden      known caller, not allowed                                       403 forbidden
+│   ├── SlotTaken      the slot went to somebody else; `alternatives`                  409 slot_taken
+│   ├── Conflict       the state does not allow it (already cancelled, too late, …)    409 <code>
+│   └── TooMany        a rate limit; `retry_after_seconds`                             429 too_many
+└── SettingsError      an environment variable is wrong: name and what is expected
 """
 
 from __future__ import annotations

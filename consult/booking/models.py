@@ -170,10 +170,11 @@ class Consultation(Base):
     __table_args__ = (
         CheckConstraint("encryption IN ('end_to_end', 'transport')", name="encryption"),
         CheckConstraint("status IN ('open', 'ended', 'cancelled')", name="status"),
+        Index("ix_consultation_practice_time", "practice_id", "opens_at"),
     )
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True, default=new_id)
-    practice_id: Mapped[str] = mapped_column(ForeignKey("practice.id", ondelete="RESTRICT"), index=True)
+    practice_id: Mapped[str] = mapped_column(ForeignKey("practice.id", ondelete="RESTRICT"))
     booking_id: Mapped[str | None] = mapped_column(ForeignKey("booking.id", ondelete="RESTRICT"), unique=True)
     specialist_id: Mapped[str | None] = mapped_column(ForeignKey("specialist.id", ondelete="RESTRICT"), index=True)
     encryption: Mapped[str] = mapped_column(String(16), default="end_to_end")
@@ -182,6 +183,8 @@ class Consultation(Base):
     closes_at: Mapped[datetime]
     started_at: Mapped[datetime | None]  # two people were in the call
     ended_at: Mapped[datetime | None]
+    # the worst stream's share of what it should be, kept when somebody leaves (consult/record/scores.py)
+    quality_score: Mapped[float | None]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime(), index=True)
 
 

@@ -26,6 +26,7 @@ from consult.db import Database, UtcDateTime, new_id
 from consult.people.accounts import ERASED
 from consult.privacy.vault import Vault
 from consult.record.models import ChatMessage, QualitySample, SessionEvent
+from consult.record.scores import keep_score
 
 logger = logging.getLogger(__name__)
 
@@ -316,9 +317,12 @@ async def _insert(session: AsyncSession, batch: Sequence[_Row]) -> None:
         values = [row.values for row in batch if row.model is model]
         if values:
             await session.execute(insert(model), values)
-    for row in batch:
-        if row.model is SessionEvent and row.values["kind"] in ("started", "ended"):
-            await _mark(session, row.values["consultation_id"], row.values["kind"], row.values["at"])
+    events = [row.values for row in batch if row.model is SessionEvent]
+    for event in events:
+        if event["kind"] in ("started", "ended"):
+            await _mark(session, event["consultation_id"], event["kind"], event["at"])
+    for consultation in {event["consultation_id"] for event in events if event["kind"] in ("left", "ended")}:
+        await keep_score(session, consultation)
 
 
 async def _mark(session: AsyncSession, consultation: str, kind: str, at: datetime) -> None:

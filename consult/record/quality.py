@@ -63,7 +63,7 @@ class StreamSummary:
 def score(kind: str, source: str, mean_bitrate_bps: float | None, mean_loss: float | None) -> float | None:
     """A stream's share of what it should be, 0..1 and above; None when it is not judged.
 
-    consult/record/queries.py says the same in SQL; a test holds the two together."""
+    consult/record/scores.py says the same in SQL; a test holds the two together."""
     if kind == "video" and source == "camera":
         return None if mean_bitrate_bps is None else mean_bitrate_bps / VIDEO_TARGET_BPS
     if kind == "audio" and source == "microphone" and mean_loss is not None:

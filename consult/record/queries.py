@@ -14,17 +14,14 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     ColumnElement,
-    Float,
     Select,
-    Subquery,
     and_,
-    case,
-    cast,
     func,
     or_,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from consult.booking.admission import OVERRUN, closing
 from consult.booking.models import Booking, Consultation, Participant, Service
@@ -34,6 +31,7 @@ from consult.privacy.vault import Vault
 from consult.record import quality
 from consult.record.log import PARTICIPANT_NAME
 from consult.record.models import QualitySample, SessionEvent
+from consult.record.scores import score_of
 from consult.record.timeline import EventLine, ParticipantLog, ended_at, participant_logs
 
 Status = Literal["upcoming", "open", "live", "ended", "missed", "cancelled"]
@@ -63,7 +61,8 @@ class SessionFilter:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """One line of the list. `start` is the planned one of a booking, else when it was opened."""
+    """One line of the list. `start` is the planned one of a booking, else when it was opened. `verdict` comes with the
+    first leave; a session in full has it from the first sample on."""
 
     id: str
     booking_id: str | None
@@ -72,6 +71,7 @@ class SessionRow:
     specialist: str | None = field(repr=False)
     encryption: str
     status: Status
+    opens_at: datetime
     start: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -124,27 +124,27 @@ async def list_sessions(
 ) -> SessionPage:
     """Newest first; pages by cursor, so that new sessions move nothing. Raises Invalid (/after) for a bad cursor."""
     limit = max(1, min(limit, PAGE_SIZE_MAX))
-    start = _start()
-    scores = _scores(scope, wanted)
     statement = (
-        _scoped(scope, start, scores)
-        .order_by(start.desc(), Consultation.id.desc())
+        _scoped(scope, Consultation.quality_score)
+        .order_by(Consultation.opens_at.desc(), Consultation.id.desc())
         .limit(limit + 1)  # one more tells whether there is a next page
     )
+    # rooms open a little before the start: the second condition is the one that an index answers
     if wanted.since is not None:
-        statement = statement.where(start >= wanted.since)
+        statement = statement.where(wanted.since <= _START, Consultation.opens_at >= wanted.since - timedelta(days=1))
     if wanted.until is not None:
-        statement = statement.where(start < wanted.until)
+        statement = statement.where(wanted.until > _START, Consultation.opens_at < wanted.until)
     if wanted.specialist_id is not None:
         statement = statement.where(Consultation.specialist_id == wanted.specialist_id)
     statement = statement.where(
         _has_status(wanted.status, now) if wanted.status is not None else ~_has_status("upcoming", now)
     )
     if wanted.quality is not None:
-        statement = statement.where(_has_verdict(scores.c.score, wanted.quality))
+        statement = statement.where(_has_verdict(wanted.quality))
     if after is not None:
         moment, last_id = _read_cursor(after)
-        statement = statement.where(or_(start < moment, and_(start == moment, Consultation.id < last_id)))
+        opens_at = Consultation.opens_at
+        statement = statement.where(or_(opens_at < moment, and_(opens_at == moment, Consultation.id < last_id)))
     found = (await session.execute(statement)).all()
     rows = await _rows(session, vault, found[:limit], now)
     more = len(found) > limit
@@ -155,9 +155,9 @@ async def get_session(
     session: AsyncSession, vault: Vault, scope: Scope, consultation_id: str, now: datetime
 ) -> SessionDetail:
     """Everything about one session. Raises NotFound, also when it is out of scope."""
-    start = _start()
-    scores = _scores(scope, SessionFilter())
-    found = (await session.execute(_scoped(scope, start, scores).where(Consultation.id == consultation_id))).first()
+    found = (
+        await session.execute(_scoped(scope, score_of(consultation_id)).where(Consultation.id == consultation_id))
+    ).first()
     if found is None:
         raise NotFound("There is no such session.")
     consultation: Consultation = found[0]
@@ -202,11 +202,10 @@ async def get_session(
     )
 
 
-def _start() -> ColumnElement[datetime]:
-    return func.coalesce(Booking.starts_at, Consultation.opens_at)
+_START: ColumnElement[datetime] = func.coalesce(Booking.starts_at, Consultation.opens_at)
 
 
-def _scoped(scope: Scope, start: ColumnElement[datetime], scores: Subquery) -> Select[Any]:
+def _scoped(scope: Scope, score: ColumnElement[Any] | InstrumentedAttribute[Any]) -> Select[Any]:
     people = (
         select(func.count(SessionEvent.participant_id.distinct()))
         .where(SessionEvent.consultation_id == Consultation.id, SessionEvent.kind == "joined")
@@ -214,10 +213,9 @@ def _scoped(scope: Scope, start: ColumnElement[datetime], scores: Subquery) -> S
         .scalar_subquery()
     )
     statement = (
-        select(Consultation, Booking.status, Service.name, start.label("start"), people.label("people"), scores.c.score)
+        select(Consultation, Booking.status, Service.name, _START.label("start"), people.label("people"), score)
         .outerjoin(Booking, Booking.id == Consultation.booking_id)
         .outerjoin(Service, Service.id == Booking.service_id)
-        .outerjoin(scores, scores.c.consultation_id == Consultation.id)
         .where(Consultation.practice_id == scope.practice_id)
     )
     if scope.specialist_id is not None:
@@ -225,59 +223,8 @@ def _scoped(scope: Scope, start: ColumnElement[datetime], scores: Subquery) -> S
     return statement
 
 
-def _scores(scope: Scope, wanted: SessionFilter) -> Subquery:
-    """The worst stream's score per consultation: `quality.summarise` and `quality.score` in SQL."""
-    receiver = or_(
-        and_(QualitySample.direction == "publish", QualitySample.measured_by == "relay"),
-        and_(QualitySample.direction == "subscribe", QualitySample.measured_by == "browser"),
-    )
-    flowing = func.nullif(QualitySample.bitrate_bps, 0)
-    # Integer columns: PostgreSQL averages them as numeric, so the cast is for the comparison only
-    bitrate = cast(func.coalesce(func.avg(case((receiver, flowing))), func.avg(flowing)), Float)
-    loss = func.coalesce(func.avg(case((receiver, QualitySample.loss))), func.avg(QualitySample.loss))
-    is_camera = and_(QualitySample.kind == "video", QualitySample.source == "camera")
-    is_microphone = and_(QualitySample.kind == "audio", QualitySample.source == "microphone")
-    streams = (
-        select(
-            QualitySample.consultation_id,
-            case(
-                (is_camera, bitrate / quality.VIDEO_TARGET_BPS),
-                (
-                    and_(is_microphone, loss.is_not(None)),
-                    case(
-                        (loss < quality.AUDIO_GOOD_LOSS, 1.0),
-                        (loss < quality.AUDIO_NON_OPTIMAL_LOSS, quality.NON_OPTIMAL),
-                        else_=quality.POOR,
-                    ),
-                ),
-            ).label("score"),
-        )
-        .join(Consultation, Consultation.id == QualitySample.consultation_id)
-        .where(Consultation.practice_id == scope.practice_id)
-        .group_by(
-            QualitySample.consultation_id,
-            QualitySample.participant_id,
-            QualitySample.direction,
-            QualitySample.kind,
-            QualitySample.source,
-        )
-    )
-    if scope.specialist_id is not None:
-        streams = streams.where(Consultation.specialist_id == scope.specialist_id)
-    # the samples of other days need not be read
-    if wanted.since is not None:
-        streams = streams.where(QualitySample.at >= wanted.since - timedelta(days=1))
-    if wanted.until is not None:
-        streams = streams.where(QualitySample.at < wanted.until + timedelta(days=2))
-    each = streams.subquery("streams")
-    return (
-        select(each.c.consultation_id, func.min(each.c.score).label("score"))
-        .group_by(each.c.consultation_id)
-        .subquery("scores")
-    )
-
-
-def _has_verdict(score: ColumnElement[float], wanted: quality.Verdict) -> ColumnElement[bool]:
+def _has_verdict(wanted: quality.Verdict) -> ColumnElement[bool]:
+    score = Consultation.quality_score
     if wanted == "good":
         return score >= quality.GOOD
     if wanted == "non_optimal":
@@ -342,6 +289,7 @@ async def _rows(session: AsyncSession, vault: Vault, found: Sequence[Any], now: 
                 specialist=names.get(consultation.specialist_id, ERASED) if consultation.specialist_id else None,
                 encryption=consultation.encryption,
                 status=status,
+                opens_at=consultation.opens_at,
                 start=start,
                 started_at=consultation.started_at,
                 ended_at=end,
@@ -369,7 +317,7 @@ async def _series(session: AsyncSession, consultation_id: str) -> list[Series]:
 
 
 def _cursor(row: SessionRow) -> str:
-    return base64.urlsafe_b64encode(f"{row.start.astimezone(UTC).isoformat()}|{row.id}".encode()).decode("ascii")
+    return base64.urlsafe_b64encode(f"{row.opens_at.astimezone(UTC).isoformat()}|{row.id}".encode()).decode("ascii")
 
 
 def _read_cursor(text: str) -> tuple[datetime, str]:

@@ -287,6 +287,7 @@ def upgrade() -> None:
         sa.Column("closes_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("quality_score", sa.Double(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("encryption IN ('end_to_end', 'transport')", name=op.f("ck_consultation_encryption")),
         sa.CheckConstraint("status IN ('open', 'ended', 'cancelled')", name=op.f("ck_consultation_status")),
@@ -306,7 +307,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("booking_id", name=op.f("uq_consultation_booking_id")),
     )
     op.create_index(op.f("ix_consultation_created_at"), "consultation", ["created_at"], unique=False)
-    op.create_index(op.f("ix_consultation_practice_id"), "consultation", ["practice_id"], unique=False)
+    op.create_index("ix_consultation_practice_time", "consultation", ["practice_id", "opens_at"], unique=False)
     op.create_index(op.f("ix_consultation_specialist_id"), "consultation", ["specialist_id"], unique=False)
     op.create_table(
         "idempotency_key",
@@ -550,7 +551,7 @@ def downgrade() -> None:
     op.drop_table("outbox_message")
     op.drop_table("idempotency_key")
     op.drop_index(op.f("ix_consultation_specialist_id"), table_name="consultation")
-    op.drop_index(op.f("ix_consultation_practice_id"), table_name="consultation")
+    op.drop_index("ix_consultation_practice_time", table_name="consultation")
     op.drop_index(op.f("ix_consultation_created_at"), table_name="consultation")
     op.drop_table("consultation")
     op.drop_index(op.f("ix_weekly_hours_specialist_id"), table_name="weekly_hours")
