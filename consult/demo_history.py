@@ -213,7 +213,7 @@ async def _session(
         {"id": new_id(), "consultation_id": consultation.id, **row}
         for row in _samples(host.id, guest.id, past.network, begin, end, generator)
     ]
-    await session.execute(insert(QualitySample), rows)
+    await session.execute(insert(QualitySample).execution_options(render_nulls=True), rows)
     await session.flush()
     await keep_score(session, consultation.id)
     talk = ((host, "Can you hear me well?"), (guest, "Yes, very clear. Thank you!"))

@@ -316,7 +316,8 @@ async def _insert(session: AsyncSession, batch: Sequence[_Row]) -> None:
     for model in (SessionEvent, QualitySample):
         values = [row.values for row in batch if row.model is model]
         if values:
-            await session.execute(insert(model), values)
+            # without render_nulls every run of rows with other empty columns is a statement of its own
+            await session.execute(insert(model).execution_options(render_nulls=True), values)
     events = [row.values for row in batch if row.model is SessionEvent]
     for event in events:
         if event["kind"] in ("started", "ended"):
