@@ -26,6 +26,7 @@ const STATS_MS = 5_000;
 // How long an ICE restart may take before both connections are built anew.
 const RESTART_MS = 4_000;
 const LAST_REBUILD_MS = 12_000;
+const REFUSED_MS = 1_000;
 const BLOCKED_MS = 12_000;
 // The estimator needs a while to find out what the uplink can do.
 const RAMP_MS = 8_000;
@@ -57,6 +58,7 @@ export class MediaLink extends Emitter {
    * @type {{since: number, due: number, rebuilds: number} | null} */
   #recovery = null;
   #publishRetryAt = Infinity;
+  #buildAt = Infinity;
   #up = { received: 0, sent: 0, at: 0 };
   #down = { received: 0, at: 0 };
   #watchedAt = 0;
@@ -152,11 +154,13 @@ export class MediaLink extends Emitter {
       this.#publishRetryAt = Infinity;
       void this.#publisher?.negotiate();
     }
+    if (now >= this.#buildAt) void this.#build();
   }
 
   async #build() {
     if (this.#building) return;
     this.#building = true;
+    this.#buildAt = this.#publishRetryAt = Infinity;
     const session = this.#session;
     await this.#refreshIceServers();
     this.#building = false;
@@ -172,6 +176,7 @@ export class MediaLink extends Emitter {
       this.emit('tracks', tracks);
     });
     subscriber.on('state', () => this.#changed());
+    subscriber.on('broken', () => this.#rebuildSoon());
     this.#subscriber = subscriber;
     this.#publisher = null;
     if (this.#publishes) this.#startPublisher(new Publisher(options));
@@ -196,12 +201,19 @@ export class MediaLink extends Emitter {
     this.#publisher = publisher;
     publisher.on('state', () => this.#changed());
     publisher.on('refused', ({ code }) => {
-      if (publisher === this.#publisher && code !== 'not_admitted') this.#publishRetryAt = this.#now + 1_000;
+      if (publisher !== this.#publisher || code === 'not_admitted') return;
+      // bad_sdp: the same offer would be refused again
+      if (code === 'bad_sdp') this.#rebuildSoon();
+      else this.#publishRetryAt = this.#now + REFUSED_MS;
     });
     await publisher.setTrack('microphone', this.media.microphone.track);
     await publisher.setTrack('camera', this.media.camera.track);
     if (this.#screen) await this.#publishScreen();
     else await publisher.negotiate();
+  }
+
+  #rebuildSoon() {
+    this.#buildAt = Math.min(this.#buildAt, this.#now + REFUSED_MS);
   }
 
   async #publishScreen() {

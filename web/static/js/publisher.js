@@ -80,10 +80,7 @@ export class Publisher extends Emitter {
         await this.#offer();
       }
     } catch (error) {
-      if (this.#closed) return;
-      if (!(error instanceof RequestFailed)) throw error;
-      // a lost socket: resync() sends the same offer again
-      if (error.code !== 'socket_lost' && error.code !== 'timeout') this.emit('refused', error);
+      this.#failed(error);
     } finally {
       this.#busy = false;
     }
@@ -110,7 +107,7 @@ export class Publisher extends Emitter {
     try {
       await this.#offer();
     } catch (error) {
-      if (!this.#closed && error instanceof RequestFailed && error.code !== 'socket_lost') this.emit('refused', error);
+      this.#failed(error);
     } finally {
       this.#busy = false;
     }
@@ -138,6 +135,17 @@ export class Publisher extends Emitter {
     // a newer offer may have been set meanwhile; its own answer follows
     if (this.#closed || ufrag(this.pc.localDescription?.sdp ?? '') !== ufrag(sdp)) return;
     await this.pc.setRemoteDescription({ type: 'answer', sdp: answer });
+  }
+
+  /** @param {unknown} error */
+  #failed(error) {
+    if (this.#closed) return;
+    if (!(error instanceof RequestFailed)) {
+      // the browser does not take the relay's answer: for the outside as bad as an offer that the relay refuses
+      this.emit('refused', new RequestFailed('bad_sdp', String(error)));
+    } else if (error.code !== 'socket_lost' && error.code !== 'timeout') {
+      this.emit('refused', error);
+    } // else: a lost socket, resync() sends the same offer again
   }
 
   /** @param {Source} source @returns {RTCRtpTransceiver} */

@@ -35,10 +35,11 @@ setTexts(JSON.parse(byId('texts', HTMLScriptElement).textContent ?? '{}'));
 const [, , consultation = ''] = location.pathname.split('/');
 const seat = new Seat(consultation);
 seat.take(location.hash);
-// the same page opened with another link: start over with its seat
+// the link opened again in this tab: another one is another seat, the same one after the end is a new beginning
 addEventListener('hashchange', () => {
-  if (seat.take(location.hash)) location.reload();
+  if (seat.take(location.hash) || (location.hash && call.state === 'ended')) location.reload();
 });
+addEventListener('pagehide', () => seat.remember({ hiddenAt: Date.now() }));
 
 const api = new JoinApi(`/join/${consultation}`, seat.token);
 const media = new LocalMedia();

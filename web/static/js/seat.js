@@ -1,10 +1,13 @@
 // What this tab remembers of its seat: the link's secret and whether it was in the call, so that a reload comes back to
 // the same seat. sessionStorage dies with the tab.
 
-/** @typedef {{token: string | null, joined: boolean, microphone: boolean, camera: boolean}} Memory */
+// A page that comes back this soon was reloaded, or thrown out by a phone that needed the memory.
+const AWAY_MS = 120_000;
+
+/** @typedef {{token: string | null, joined: boolean, hiddenAt: number, microphone: boolean, camera: boolean}} Memory */
 
 /** @type {Memory} */
-const NOTHING = { token: null, joined: false, microphone: true, camera: true };
+const NOTHING = { token: null, joined: false, hiddenAt: 0, microphone: true, camera: true };
 
 export class Seat {
   /** @type {Memory} */
@@ -25,8 +28,11 @@ export class Seat {
     return this.#memory.token;
   }
 
+  /** This tab was in the call (or waited for it) a moment ago: it goes straight back. */
   get joined() {
-    return this.#memory.joined;
+    const [navigation] = performance.getEntriesByType('navigation');
+    const reloaded = /** @type {PerformanceNavigationTiming | undefined} */ (navigation)?.type === 'reload';
+    return this.#memory.joined && (reloaded || Date.now() - this.#memory.hiddenAt < AWAY_MS);
   }
 
   get wanted() {
@@ -39,7 +45,7 @@ export class Seat {
    * @returns {boolean} whether it differs from the one before
    */
   take(hash) {
-    const token = decodeURIComponent(hash.replace(/^#/, ''));
+    const token = hash.replace(/^#/, '');
     if (!/^[A-Za-z0-9_.-]{8,200}$/.test(token) || token === this.#memory.token) return false;
     this.#memory = { ...NOTHING, token };
     this.#keep();

@@ -10,6 +10,7 @@ import { Emitter } from './emitter.js';
  * @typedef {object} SubscriberEvents
  * @property {RTCPeerConnectionState} state
  * @property {RemoteTrack[]} tracks everything that is received now
+ * @property {null} broken the browser could not take an offer: only a fresh connection helps
  */
 
 /** @extends {Emitter<SubscriberEvents>} */
@@ -75,6 +76,9 @@ export class Subscriber extends Emitter {
         this.#waiting = null;
         await this.#answer(next);
       }
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+      if (!this.#closed) this.emit('broken', null);
     } finally {
       this.#busy = false;
     }
