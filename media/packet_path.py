@@ -194,7 +194,7 @@ class PacketPath:
             self._on_turn(track, source, sequence, key_frame, now)
         if track.subscriptions:
             packet = self._packet
-            packet.source = source
+            packet.source = stream
             packet.sequence = sequence
             packet.timestamp = timestamp
             packet.marker = second >= 0x80

@@ -217,6 +217,7 @@ class Transport:
 
     def remove_track(self, track: Track) -> None:
         self.tracks.pop(track.id, None)
+        track.primary = None  # no cycle keeps the association's keys in memory
         for ssrc in [ssrc for ssrc, source in self.sources.items() if source.track is track]:
             del self.sources[ssrc]
 

@@ -136,7 +136,7 @@ class PythonPlane(PacketPath):
         if subscription.track is None:
             return None
         source = subscription.track.transport.sources.get(ssrc)
-        return None if source is None else subscription.forward.map_timestamp(source, rtp_timestamp)
+        return None if source is None else subscription.forward.map_timestamp(source.stream, rtp_timestamp)
 
     def set_paused(self, forward: int, paused: bool) -> None:
         subscription = self._subscriptions[forward]
@@ -219,7 +219,9 @@ class PythonPlane(PacketPath):
             return None
         ntp, rtp, at = track.primary.sender_report
         elapsed = now - at
-        timestamp = subscription.forward.map_timestamp(track.primary, rtp + round(elapsed * track.spec.clock_rate_hz))
+        timestamp = subscription.forward.map_timestamp(
+            track.primary.stream, rtp + round(elapsed * track.spec.clock_rate_hz)
+        )
         if timestamp is None:
             return None
         stats = subscription.forward.snapshot()

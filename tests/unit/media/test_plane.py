@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import socket
+import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -612,6 +613,21 @@ def test_a_forward_with_a_used_ssrc_goes_on_counting(stage: Stage) -> None:
     stage.send(2, key=True)
     (new,) = stage.subscriber.read(1)
     assert old.sequence_number < new.sequence_number <= old.sequence_number + 2
+
+
+def test_a_removed_transport_leaves_nothing_behind(stage: Stage) -> None:
+    """Its SRTP keys go at once, even while a forward waits for the publisher to come back."""
+    stage.video()
+    stage.send(1, key=True)
+    state = stage.plane._transports[1]
+    gc.collect()
+    gc.disable()
+    try:
+        stage.plane.remove_transport(1)
+        references = sys.getrefcount(state)
+    finally:
+        gc.enable()
+    assert references == 2, "`state` and the argument of getrefcount"
 
 
 def test_removing_a_transport_removes_all_that_hangs_on_it(stage: Stage) -> None:
