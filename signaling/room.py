@@ -178,7 +178,7 @@ class Room:
         seat.generation = self._next_generation()
         seat.connected, seat.away = True, False
         # A device is here when its media connection is (room_media.py); until then its time runs.
-        seat.lost_at = now.seconds if seat.device else None
+        seat.lost_at = now.seconds if seat.device and not seat.media_flows else None
         return [] if seat.device else [Seated(seat.id)]
 
     def _announce_coming(self, seat: Seat, come: str | None, now: Now) -> list[Effect]:
@@ -186,7 +186,7 @@ class Room:
         if not seat.admitted:
             if come is None:
                 effects.append(LogEvent(seat.id, "waiting", now.wall))
-        elif seat.entered:
+        elif seat.entered and not (seat.device and seat.media_flows):  # a device's second connection is no news
             effects.append(LogEvent(seat.id, "reconnected", now.wall, come or ""))
         effects += self._tell_others(seat)
         if seat.admitted and not seat.entered:

@@ -111,7 +111,7 @@ class Seat:
             return False
         gone = now.seconds - self.lost_at
         if self.device:
-            return gone > DEVICE_GONE_S
+            return gone > DEVICE_GONE_S and not self.media_flows
         if not self.admitted:
             return gone > WAITING_FORGOTTEN_S
         return gone > (WAIT_FOR_SOCKET_WITH_MEDIA_S if self.media_flows else WAIT_FOR_SOCKET_S)
