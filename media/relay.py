@@ -192,7 +192,8 @@ class LocalRelay:
         elif publication.connection.peer is not None and publication.connection.peer.ufrag != peer.ufrag:
             publication.connection.restart_ice()
         publication.connection.set_peer(peer)
-        self._rooms.sections_stopped(in_room, publication.update(accepted, sources))
+        stopped = publication.update(accepted, sources)
+        self._rooms.renegotiated(in_room, who, publication, stopped)
         return negotiation.publish_answer(
             description, accepted, publication.connection.local(), self.settings.start_bitrate_kbps
         )

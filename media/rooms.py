@@ -138,11 +138,15 @@ class Rooms:
             participant.pending = publication
         return publication
 
-    def sections_stopped(self, room: Room, stopped: list[PublishedSection]) -> None:
-        """Tracks that a renegotiation took away."""
+    def renegotiated(
+        self, room: Room, participant: Participant, publication: Publication, stopped: list[PublishedSection]
+    ) -> None:
+        """Take away the tracks that a publish offer took away."""
         for published in list(room.tracks.values()):
             if published.section in stopped:
                 self._remove_track(room, published)
+        if publication.ready_at is not None:
+            self._prune(room, participant, publication)
 
     def first_packet(self, plane_track: int) -> None:
         """Media of a section flows: the room learns of the track, or the feed of a known one is replaced."""
@@ -193,9 +197,13 @@ class Rooms:
             old, participant.publication, participant.pending = participant.publication, publication, None
             if old is not None:
                 self._close(old)
-        coming = list(publication.sections.values())
+        self._prune(room, participant, publication)
+
+    def _prune(self, room: Room, participant: Participant, publication: Publication) -> None:
+        """Remove the tracks of a former connection, but for those that the new one brings again: they keep
+        their place until its first packet."""
+        coming = publication.sections.values()
         for known in self._tracks_of(room, participant):
-            # What the new connection brings again keeps its place until its first packet.
             if known.publication is not publication and not any(_continues(known, one) for one in coming):
                 self._remove_track(room, known)
 

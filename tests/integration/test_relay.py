@@ -228,6 +228,28 @@ async def test_a_publisher_who_comes_back_keeps_its_tracks_and_the_viewer_its_se
         )
 
 
+async def test_a_track_that_came_back_without_media_goes_when_the_offer_drops_it() -> None:
+    async with lab() as it:
+        old = await it.publisher("anna")
+        await eventually(lambda: len(it.events.of(TrackAdded)) == 2)
+        again = Publisher(it.relay, "anna")
+        again.pc.addTrack(AudioStreamTrack())
+        camera = again.pc.addTransceiver("video", direction="sendonly")  # negotiated, but no camera behind it
+        for direction in ("sendonly", "inactive"):
+            camera.direction = direction
+            await again.pc.setLocalDescription(await again.pc.createOffer())
+            answer = await it.relay.publish(ROOM, "anna", again.pc.localDescription.sdp, {})
+            await again.pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+            await eventually(lambda: again.pc.connectionState == "connected")
+            if direction == "sendonly":
+                await eventually(lambda: old.pc.connectionState == "closed")
+                assert it.events.of(TrackRemoved) == []
+        removed = it.events.of(TrackRemoved)
+        kinds = {e.track.id: e.track.kind for e in it.events.of(TrackAdded)}
+        assert [kinds[one.track_id] for one in removed] == ["video"]
+        await again.pc.close()
+
+
 async def test_a_whep_viewer_waits_for_its_publisher_and_survives_its_return() -> None:
     async with lab() as it:
         watcher = await it.watcher("screen", "anna")
