@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -89,6 +90,23 @@ def test_rewrites_header_extensions_for_the_subscriber(stage: Stage) -> None:
     turned, plain = stage.subscriber.read(2)
     assert turned.extensions == {9: b"7", 3: b"\0\0", 2: b"\x01"}
     assert plain.extensions == {9: b"7", 3: b"\0\1"}
+
+
+@pytest.mark.parametrize("size", [1, 16, 17, 255])
+def test_two_byte_extensions_pass_both_ways(stage: Stage, size: int) -> None:
+    """A dependency descriptor is often longer than the one-byte form can say, and ids above 14 do not fit it either."""
+    descriptor = os.urandom(size)
+    stage.plane.add_track(1, 1, replace(VIDEO, extensions=replace(IDS, dependency_descriptor=8)))
+    stage.plane.bind_ssrc(1, Stage.SSRC, 1)
+    ids = HeaderExtensions(mid=20, transport_cc=21, abs_send_time=22, dependency_descriptor=23)
+    stage.plane.add_forward(1, 2, 1, replace(stage.forward_spec(), extensions=ids))
+    stage.send(1, key=True, extensions=((8, descriptor),))
+    (packet,) = stage.subscriber.read(1)
+    send_time = packets.abs_send_time(stage.now).to_bytes(3, "big")
+    assert packet.extensions == {20: b"7", 21: b"\0\0", 22: send_time, 23: descriptor}
+    assert packet.payload == vp8(True)
+    stage.plane.tick(stage.now)
+    assert of(Arrivals, stage.plane.drain())[0].packets == [(65_530, 1_000_000_000)]
 
 
 def test_one_packet_goes_to_every_subscriber_with_its_own_numbers(stage: Stage) -> None:
