@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +14,7 @@ from playwright.async_api import Page, async_playwright
 from media.api import QualitySample, SubscribeOffer, TrackAdded, TrackRemoved, TransportChanged
 from media.relay import start
 from media.settings import RelaySettings
+from tests import servers
 from tests.integration.relay_lab import (
     BROWSER_ARGS,
     ROOM,
@@ -255,3 +259,23 @@ async def test_a_late_viewer_without_a_camera_gets_everything_at_once() -> None:
         await room.relay.leave(ROOM, "anna")
         await eventually(lambda: len(room.server.of(TrackRemoved, participant="anna")) == 2)
         await more_frames(late)
+
+
+async def test_a_call_through_a_turn_server_is_seen_as_relayed() -> None:
+    secret = "turn-secret"
+    with servers.turn_server(secret) as port:
+        username = str(int(time.time()) + 600)
+        password = base64.b64encode(hmac.digest(secret.encode(), username.encode(), "sha1")).decode()
+        url = f"turn:127.0.0.1:{port}?transport=udp"
+        rtc = {
+            "iceServers": [{"urls": url, "username": username, "credential": password}],
+            "iceTransportPolicy": "relay",
+        }
+        async with call(turn_hosts=("127.0.0.1",)) as room:
+            anna, ben = await room.page("anna", rtc=rtc), await room.page("ben", rtc=rtc)
+            await more_frames(anna)
+            await more_frames(ben)
+            for who in ("anna", "ben"):
+                for direction in ("publish", "subscribe"):
+                    last = room.server.of(TransportChanged, participant=who, direction=direction)[-1]
+                    assert (last.state, last.route) == ("connected", "relayed")

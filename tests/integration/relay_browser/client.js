@@ -6,6 +6,7 @@ const waiting = new Map();
 let next = 0;
 /** @type {RTCPeerConnection | null} */ let publisher = null;
 /** @type {RTCPeerConnection | null} */ let subscriber = null;
+let configuration = {};
 const sources = new Map(); // transceiver → source
 let queue = Promise.resolve();
 
@@ -32,7 +33,7 @@ socket.addEventListener("message", (event) => {
 async function answer({ offer, revision, fresh }) {
   if (fresh || !subscriber) {
     subscriber?.close();
-    subscriber = new RTCPeerConnection();
+    subscriber = new RTCPeerConnection(configuration);
     subscriber.addEventListener("track", ({ track }) => {
       const element = document.createElement(track.kind);
       element.autoplay = true;
@@ -54,12 +55,13 @@ async function negotiate() {
   await publisher.setRemoteDescription({ type: "answer", sdp });
 }
 
-async function join({ publish = true } = {}) {
+async function join({ publish = true, rtc = {} } = {}) {
+  configuration = rtc;
   await opened;
   await call("subscribe", {});
   if (!publish) return;
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 360 } });
-  publisher = new RTCPeerConnection();
+  publisher = new RTCPeerConnection(configuration);
   for (const track of stream.getTracks()) {
     const transceiver = publisher.addTransceiver(track, { direction: "sendonly", streams: [stream] });
     sources.set(transceiver, track.kind === "audio" ? "microphone" : "camera");
