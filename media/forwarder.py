@@ -82,7 +82,8 @@ class _Shape(NamedTuple):
 
 
 class Forward:
-    """See the module docstring. `start` is the first sequence number, `rtx_start` that of the RTX stream.
+    """See the module docstring. `start` is the first sequence number, `rtx_start` that of the RTX stream. ValueError when
+    `spec` has a number that no packet can carry.
 
     `waiting` tells that video stands until a key frame comes: the caller asks for one.
     """
@@ -150,6 +151,15 @@ class Forward:
         self._oldest = start  # what lies before it is not in the ring
         self._resent: dict[int, tuple[float, int]] = {}
         self._shapes: dict[int, _Shape] = {}
+        # What is wrong with the specification shows here and not with the first packet.
+        self._shape(0)
+        self._shape(0x010101)
+        for payload_type in (spec.payload_type, spec.rtx_payload_type or 0):
+            if not 0 <= payload_type <= 127:
+                raise ValueError(f"payload type {payload_type} is out of range")
+        for ssrc in (spec.ssrc, spec.rtx_ssrc or 0):
+            if not 0 <= ssrc <= 0xFFFFFFFF:
+                raise ValueError(f"SSRC {ssrc} is out of range")
 
     # ---- sending ----
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -218,6 +219,23 @@ def test_audio_needs_no_key_frame() -> None:
     line.forward.set_paused(False)
     assert not line.forward.waiting
     assert line.push(8, b"opus")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mid": "m" * 256},
+        {"extensions": HeaderExtensions(mid=256)},
+        {"extensions": HeaderExtensions(audio_level=256)},
+        {"payload_type": 128},
+        {"rtx_payload_type": -1},
+        {"ssrc": 1 << 32},
+        {"rtx_ssrc": -1},
+    ],
+)
+def test_a_specification_that_no_packet_can_carry_is_refused_at_once(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        Line(replace(SPEC, **wrong))  # type: ignore[arg-type]
 
 
 # ---- timestamps ----
