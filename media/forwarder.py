@@ -82,8 +82,8 @@ class _Shape(NamedTuple):
 
 
 class Forward:
-    """See the module docstring. `start` is the first sequence number, `rtx_start` that of the RTX stream. ValueError when
-    `spec` has a number that no packet can carry.
+    """See the module docstring. `start` is the first sequence number, `rtx_start` that of the RTX stream. ValueError
+    when `spec` has a number that no packet can carry.
 
     `waiting` tells that video stands until a key frame comes: the caller asks for one.
     """
@@ -292,8 +292,8 @@ class Forward:
         return end
 
     def forget_sent_before(self, time: float) -> None:
-        """Let go of packets that nobody will ask for any more, so that a forward takes memory for its last second or so
-        and not for a number of packets, which for a paused one would be for ever."""
+        """Let go of packets that nobody will ask for any more, so that a forward takes memory for its last second or
+        so and not for a number of packets, which for a paused one would be for ever."""
         ring = self._ring
         mask = self._mask
         last = self._last_sequence

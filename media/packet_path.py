@@ -1,5 +1,5 @@
-"""The way of a datagram through the Python plane: all that runs per packet. The commands are in media/python_plane.py.
-media/python_plane.py.
+"""The way of a datagram through the Python plane: all that runs per packet. The commands are in
+media/python_plane.py. media/python_plane.py.
 
 `read_ready` → `_handle` (first byte) → `_on_rtp` (unprotect, header, `ReceiveStream`) → `_forward` (`Forward.push`
 per subscriber) → `_send` (protect, sendto). Whatever a peer sends is dropped and counted at worst; nothing raises.

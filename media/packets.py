@@ -23,9 +23,7 @@ ONE_BYTE_PROFILE: Final = 0xBEDE
 TWO_BYTE_PROFILE: Final = 0x1000  # the low four bits ("appbits") are free: RFC 8285 section 4.3
 
 # Slots of `read_extensions`: what a found header extension means to the relay.
-MID, RID, REPAIRED_RID, TRANSPORT_CC, ABS_SEND_TIME, AUDIO_LEVEL, VIDEO_ORIENTATION, DEPENDENCY_DESCRIPTOR = (
-    range(1, 9)
-)
+MID, RID, REPAIRED_RID, TRANSPORT_CC, ABS_SEND_TIME, AUDIO_LEVEL, VIDEO_ORIENTATION, DEPENDENCY_DESCRIPTOR = range(1, 9)
 SLOTS: Final = 9
 NO_EXTENSIONS: Final = [0] * SLOTS
 
@@ -124,9 +122,7 @@ def slot_table(ids: HeaderExtensions) -> bytes:
     return bytes(table)
 
 
-def read_extensions(
-    packet: Buffer, profile: int, start: int, end: int, table: bytes, slots: list[int]
-) -> None:
+def read_extensions(packet: Buffer, profile: int, start: int, end: int, table: bytes, slots: list[int]) -> None:
     """Note where the negotiated elements of an extension block lie: slots[slot] = offset << 8 | length of the
     value.
 

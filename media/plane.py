@@ -1,7 +1,7 @@
 """The packet plane: socket-side work on every packet, with no state shared with the control plane.
 
-Unknown ids in a command raise KeyError, ids that are taken and values that no packet can carry ValueError; removing what
-is not there is fine.
+Unknown ids in a command raise KeyError, ids that are taken and values that no packet can carry ValueError; removing
+what is not there is fine.
 
 Control → plane: the methods of `Plane`. Plane → control: records, drained in batches by `Plane.drain`. A
 native twin can replace `PythonPlane` behind the same interface; both run the same tests.
@@ -249,6 +249,6 @@ class Plane(Protocol):
         ...
 
     def drain(self) -> list[Record]:
-        """All records since the last call: STUN and DTLS first, then the others in order. Cheap when there are none, so
-        that it can be called after every read."""
+        """All records since the last call: STUN and DTLS first, then the others in order. Cheap when there are none,
+        so that it can be called after every read."""
         ...

@@ -19,9 +19,7 @@ TICK_US: Final = 250
 REFERENCE_US: Final = 64_000
 _REFERENCE_WRAP: Final = 1 << 24
 MAX_PACKETS: Final = 0xFFFF
-_HEAD: Final = struct.Struct(
-    "!BBHIIHHI"
-)  # RTCP header, two SSRCs, base, count, reference time << 8 | feedback count
+_HEAD: Final = struct.Struct("!BBHIIHHI")  # RTCP header, two SSRCs, base, count, reference time << 8 | feedback count
 
 _NOT_RECEIVED, _SMALL, _LARGE = 0, 1, 2
 
