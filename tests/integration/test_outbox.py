@@ -486,7 +486,7 @@ async def test_the_worker_outlives_its_database(clinic: Clinic, channel: FileCha
 class SlowSink(SmtpSink):
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         reply = await super().handle_DATA(server, session, envelope)
-        await asyncio.sleep(random.uniform(0.02, 0.3))
+        await asyncio.sleep(random.uniform(0.1, 1.0))
         return reply
 
 
@@ -547,7 +547,8 @@ async def test_16_workers_killed_at_random_send_every_reminder_once(
                 await asyncio.sleep(0.1)
             for process in running:
                 process.send_signal(signal.SIGTERM)
-                assert await process.wait() == 0
+                # one that was started a moment ago may not listen for the signal yet
+                assert await process.wait() in {0, -signal.SIGTERM}
     if way == "smtp":
         arrived = [message["Message-ID"].strip("<>").partition("@")[0] for message in sink.messages]
     else:
