@@ -108,7 +108,7 @@ export class LocalMedia extends Emitter {
 
   constructor() {
     super();
-    navigator.mediaDevices?.addEventListener('devicechange', () => this.refreshDevices());
+    navigator.mediaDevices?.addEventListener('devicechange', () => void this.#plugged());
   }
 
   get microphone() {
@@ -188,20 +188,22 @@ export class LocalMedia extends Emitter {
     const found = await navigator.mediaDevices.enumerateDevices();
     this.devices = found.filter((device) => device.deviceId !== '');
     this.emit('devices', this.devices);
-    for (const name of /** @type {DeviceName[]} */ (['microphone', 'camera'])) {
-      const state = this.#state[name];
-      const present = this.devices.some((device) => device.kind === KINDS[name]);
-      // plugged in while the page waits for it
-      if (state.wanted && !state.asking && present && ['not_found', 'unplugged'].includes(state.failure ?? '')) {
-        await this.#turnOn(name);
-      }
-    }
   }
 
   /** @returns {FailureCode | null} */
   static missing() {
     if (!window.isSecureContext) return 'insecure';
     return 'mediaDevices' in navigator && navigator.mediaDevices ? null : 'unsupported';
+  }
+
+  /** Something was plugged in or out: what the page waited for is used at once. */
+  async #plugged() {
+    await this.refreshDevices();
+    for (const name of /** @type {DeviceName[]} */ (['microphone', 'camera'])) {
+      const { wanted, asking, failure } = this.#state[name];
+      const present = this.devices.some((device) => device.kind === KINDS[name]);
+      if (wanted && !asking && present && (failure === 'not_found' || failure === 'unplugged')) await this.#turnOn(name);
+    }
   }
 
   async #acquireBoth() {
@@ -326,7 +328,7 @@ export class LocalMedia extends Emitter {
     state.failure = 'unplugged';
     state.deviceId = '';
     this.emit('change', name);
-    this.refreshDevices(); // takes another device when there is one
+    void this.#plugged(); // takes another device when there is one
   }
 
   /** @param {DeviceName} name @param {MediaStreamTrack} track @param {boolean} interrupted */

@@ -40,7 +40,7 @@ export function momentText(iso, language, zone) {
     .formatToParts(moment)
     .find(({ type }) => type === 'timeZoneName')
     ?.value.replace('GMT', 'UTC');
-  const place = zone === offset ? zone : `${zone.replaceAll('_', ' ')} (${offset})`;
+  const place = zone === 'UTC' ? zone : `${zone.replaceAll('_', ' ')} (${offset})`;
   return `${day.format(moment)}, ${shortTime(iso, language, zone)}, ${place}`;
 }
 
