@@ -125,6 +125,10 @@ class DtlsTransport:
 
     def receive(self, data: bytes) -> None:
         """A datagram with a first byte of 20–63 from a validated path of this connection's peer."""
+        if not data or not 20 <= data[0] <= 63:
+            # aiortc reads data[0] of whatever comes and would take SRTP here too.
+            self._dropped["dtls_first_byte"] += 1
+            return
         if has_plaintext_alert(data):
             self._dropped["dtls_plaintext_alert"] += 1
             return
