@@ -64,6 +64,10 @@ def clock(value: datetime, zone: str) -> str:
     return value.astimezone(ZoneInfo(zone)).strftime("%H:%M")
 
 
+def clock_seconds(value: datetime, zone: str) -> str:
+    return value.astimezone(ZoneInfo(zone)).strftime("%H:%M:%S")
+
+
 def moment(value: datetime, zone: str) -> str:
     """3 Mar 2026, 09:30 in the zone."""
     local = value.astimezone(ZoneInfo(zone))
@@ -105,6 +109,7 @@ def create_environment() -> jinja2.Environment:
         "weekday": weekday,
         "pairs": pairs,
         "clock": clock,
+        "clock_seconds": clock_seconds,
         "moment": moment,
         "relative": relative,
         "duration": duration,

@@ -75,7 +75,8 @@ def line_chart(
         level = y(index * step)
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level}" y2="{level}"/>'
-            f'<text class="axis" x="{LEFT - 8}" y="{level + 4}" text-anchor="end">{escape(format_value(index * step))}</text>'
+            f'<text class="axis" x="{LEFT - 8}" y="{level + 4}" text-anchor="end">'
+            f"{escape(format_value(index * step))}</text>"
         )
     parts.extend(_time_axis(start, end, zone, x))
     for number, line in enumerate(series):
