@@ -321,7 +321,7 @@ async def _consultation_document(
 
 def _write_private(path: Path, document: dict[str, Any]) -> None:
     """Replace the file in one step; it holds passwords, so it is never readable for others."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -69,7 +69,7 @@ def create_key_file(path: Path) -> None:
         index_key=_encode(keys.index_key),
         capability_key=_encode(keys.capability_key),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

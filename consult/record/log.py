@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from sqlalchemy import case, func, insert, literal, or_, select, update
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from consult.booking.models import Consultation, Participant
@@ -159,7 +159,8 @@ class SessionLog:
     async def event(
         self, consultation: str, participant: str | None, at: datetime, kind: str, detail: str = ""
     ) -> None:
-        """Accept a line of the log. `detail` is a short code, never personal."""
+        """Accept a line of the log. `detail` is a short code, never personal; `at` is aware (ValueError)."""
+        _check_aware(at)
         self._accept(
             _Row(
                 SessionEvent,
@@ -182,7 +183,8 @@ class SessionLog:
         measured_by: Literal["relay", "browser"],
         sample: Sample,
     ) -> None:
-        """Accept a quality sample. When the database was away for very long the oldest samples go first."""
+        """Accept a quality sample; when the database was away for very long, new ones are given up."""
+        _check_aware(at)
         if self._samples_waiting >= SAMPLES_WAITING_MAX:
             self.samples_given_up += 1
             return
@@ -265,9 +267,10 @@ class SessionLog:
             batch = [self._rows[index] for index in range(min(BATCH_ROWS, len(self._rows)))]
             try:
                 await self._write(batch)
-            except (SQLAlchemyError, OSError) as error:
-                # the driver's text may quote values
-                logger.warning("session log: the database is away (%s), trying again", type(error).__name__)
+            except Exception as error:
+                # Whatever it is (drivers raise their own errors while a server starts or stops), the rows stay and
+                # the writer lives. Only the name is logged: the text may quote values.
+                logger.warning("session log: cannot write now (%s), trying again", type(error).__name__)
                 await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
                 continue
@@ -292,24 +295,42 @@ class SessionLog:
         try:
             async with self._database.write() as session:
                 await _insert(session, batch)
-        except (IntegrityError, DataError):
+        except DBAPIError as error:
+            if not _is_refusal(error):
+                raise
             await self._write_one_by_one(batch)
 
     async def _write_one_by_one(self, batch: Sequence[_Row]) -> None:
         """Some row cannot be stored (its consultation is unknown, or a retry finds it stored): the others can."""
-        async with self._database.write() as session:
-            for row in batch:
-                try:
-                    async with session.begin_nested():
-                        await _insert(session, [row])
-                except (IntegrityError, DataError) as error:
+        for row in batch:
+            try:
+                async with self._database.write() as session:
                     if await session.get(row.model, row.values["id"]) is None:
-                        self.rows_refused += 1
-                        logger.error(
-                            "session log: the database refused a row of %s (%s)",
-                            row.model.__tablename__,
-                            type(error).__name__,
-                        )
+                        await _insert(session, [row])
+            except DBAPIError as error:
+                if not _is_refusal(error):
+                    raise
+                self.rows_refused += 1
+                logger.error(
+                    "session log: the database refused a row of %s (%s)",
+                    row.model.__tablename__,
+                    type(error).__name__,
+                )
+
+
+def _check_aware(at: datetime) -> None:
+    """Here, where the caller sees it: in the queue it would stand in everybody's way."""
+    if at.tzinfo is None:
+        raise ValueError("a moment without a zone")
+
+
+def _is_refusal(error: DBAPIError) -> bool:
+    """The row is at fault and will be again: SQLSTATE classes 22 (data) and 23 (integrity), or a value the driver could
+    not encode."""
+    if isinstance(error, IntegrityError | DataError):
+        return True
+    sqlstate = getattr(error.orig, "sqlstate", None) or ""
+    return sqlstate[:2] in ("22", "23") or isinstance(getattr(error.orig, "__cause__", None), ValueError)
 
 
 async def _insert(session: AsyncSession, batch: Sequence[_Row]) -> None:
@@ -318,12 +339,13 @@ async def _insert(session: AsyncSession, batch: Sequence[_Row]) -> None:
         if values:
             # without render_nulls every run of rows with other empty columns is a statement of its own
             await session.execute(insert(model).execution_options(render_nulls=True), values)
-    events = [row.values for row in batch if row.model is SessionEvent]
+    # in one order in every process, so that two batches cannot wait for each other's rows
+    events = sorted((row.values for row in batch if row.model is SessionEvent), key=lambda row: row["consultation_id"])
     for event in events:
         if event["kind"] in ("started", "ended"):
             await _mark(session, event["consultation_id"], event["kind"], event["at"])
-    for consultation in {event["consultation_id"] for event in events if event["kind"] in ("left", "ended")}:
-        await keep_score(session, consultation)
+        if event["kind"] in ("left", "ended"):
+            await keep_score(session, event["consultation_id"])
 
 
 async def _mark(session: AsyncSession, consultation: str, kind: str, at: datetime) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import asyncpg
 import pytest
 from sqlalchemy import delete, func, select
 from sqlalchemy.exc import OperationalError
@@ -101,6 +102,37 @@ async def test_the_database_goes_away_and_comes_back(practice: SmallPractice, mo
     assert await count(practice.database, SessionEvent) == 2
 
 
+async def test_postgresql_turns_everybody_away_for_a_while(
+    postgres_template: str, postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "RETRY_SECONDS", (0.1,))
+    name = f"t{new_id()}"
+    operator = await asyncpg.connect(f"{postgres_server}/postgres")
+    await operator.execute(f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"')
+    database = Database(f"{postgres_server}/{name}".replace("postgresql://", "postgresql+asyncpg://"))
+    try:
+        practice = await open_practice(database)
+        booked = await practice.book(START)
+        async with SessionLog(database, practice.vault) as log:
+            await log.event(booked.consultation_id, None, START, "started")
+            await log.flush()
+            await operator.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            await operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+            await log.event(booked.consultation_id, None, START + MINUTE, "ended")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.5):
+                    await log.flush()
+            assert log.rows_waiting == 1
+            await operator.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+            async with asyncio.timeout(30):
+                await log.flush()
+        assert await count(database, SessionEvent) == 2
+    finally:
+        await database.close()
+        await operator.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await operator.close()
+
+
 async def test_a_row_that_cannot_be_kept_takes_no_other_with_it(practice: SmallPractice) -> None:
     booked = await practice.book(START)
     seats = await practice.seats(booked.consultation_id)
@@ -112,7 +144,13 @@ async def test_a_row_that_cannot_be_kept_takes_no_other_with_it(practice: SmallP
         await log.event(booked.consultation_id, None, START, "k" * 100, "d" * 500)
         await log.flush()
         assert log.rows_refused == 2
-    assert await count(practice.database, SessionEvent) == 2
+        # PostgreSQL keeps no NUL in text; SQLite does
+        await log.event(booked.consultation_id, None, START, "route", "u\x00dp")
+        await log.flush()
+        assert log.rows_refused == (2 if practice.database.is_sqlite else 3)
+        with pytest.raises(ValueError, match="zone"):
+            await log.event(booked.consultation_id, None, START.replace(tzinfo=None), "ended")
+    assert await count(practice.database, SessionEvent) == (3 if practice.database.is_sqlite else 2)
     assert await count(practice.database, QualitySample) == 1
 
 
