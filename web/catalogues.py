@@ -1,4 +1,4 @@
-"""The translations: every text of pages, scripts, errors and mails is found in the source and kept in one .po per language.
+"""The translations: all texts of pages, scripts, errors and mails are found in the source; each language has one .po.
 
     python -m web.catalogues            add new texts, drop those that are gone
     python -m web.catalogues --check    fail when a text has no translation
@@ -49,13 +49,18 @@ def extract() -> Catalog:
     """All texts in the source, without translations."""
     catalog = Catalog(domain=DOMAIN, project="Consult", charset="utf-8", fuzzy=False)
     for folder, methods, options, keywords in (
-        ("web", [("templates/**.html", babel_extract), ("**.py", "python")], {"templates/**.html": TEMPLATE_OPTIONS}, {}),
+        (
+            "web",
+            [("templates/**.html", babel_extract), ("**.py", "python")],
+            {"templates/**.html": TEMPLATE_OPTIONS},
+            {},
+        ),
         ("consult", [("**.py", "python")], {}, DOMAIN_KEYWORDS),
     ):
         for name, line, text, comments, context in extract_from_dir(
             ROOT / folder,
             methods,  # type: ignore[arg-type]
-            options,  # type: ignore[arg-type]
+            options,
             keywords={**DEFAULT_KEYWORDS, **keywords},
             comment_tags=("translators:",),
         ):
@@ -83,7 +88,12 @@ def load(language: str) -> Catalog:
 def update(language: str) -> Catalog:
     """Write the catalogue of today's texts, with the translations there are."""
     catalog = load(language) if path_of(language).exists() else Catalog(locale=language, domain=DOMAIN)
+    # dates would change with every run
+    created = catalog.creation_date
     catalog.update(extract(), no_fuzzy_matching=True)
+    catalog.creation_date = created
+    catalog.project, catalog.version = "Consult", "1"
+    catalog.header_comment = f"# Texts of Consult in {catalog.locale_identifier}, kept by `python -m web.catalogues`."
     catalog.obsolete.clear()
     catalog.fuzzy = False
     path_of(language).parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +121,7 @@ def gaps(language: str) -> Iterator[str]:
 
 def _same_placeholders(message: Message) -> bool:
     ids = message.id if isinstance(message.id, tuple | list) else [message.id]
-    texts = message.string if isinstance(message.string, tuple | list) else [message.string]
+    texts = [text or "" for text in (message.string if isinstance(message.string, tuple | list) else [message.string])]
     wanted = set(_PLACEHOLDER.findall(ids[-1]))
     return all(set(_PLACEHOLDER.findall(text)) == wanted for text in texts)
 
