@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 720, 200
-LEFT, RIGHT, TOP, BOTTOM = 60, 12, 12, 26
+WIDTH, HEIGHT = 480, 190
+LEFT, RIGHT, TOP, BOTTOM = 72, 14, 12, 26
 TICKS_WANTED = 4
 TIME_STEPS_SECONDS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600)
-TIME_LABELS_MAX = 7
+TIME_LABELS_MAX = 5
 # samples come every 5 s: a longer silence than two missed ones is drawn as a gap
 GAP = timedelta(seconds=16)
 

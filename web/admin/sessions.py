@@ -332,10 +332,9 @@ class Chart:
 def charts_of(detail: queries.SessionDetail, zone: str) -> list[Chart]:
     """Bitrate of cameras and microphones, loss, round trip, jitter: what the receiving side measured."""
     names = {who.id: who.name for who in detail.participants}
-    received = [
-        one
-        for one in detail.series
-        if (one.direction, one.measured_by) in (("publish", "relay"), ("subscribe", "browser"))
+    # what people saw and heard; where no browser reported, what the relay got from them
+    received = [one for one in detail.series if (one.direction, one.measured_by) == ("subscribe", "browser")] or [
+        one for one in detail.series if (one.direction, one.measured_by) == ("publish", "relay")
     ]
 
     def lines(value: Callable[[Sample], float | None], wanted: Callable[[queries.Series], bool]) -> list[Series]:
