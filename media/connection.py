@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 # A ClientHello can outrun the answer that names the fingerprint; it comes as two datagrams, perhaps repeated.
 _EARLY_MAX = 8
+# Browsers check a working path every 2.5 s; a longer pause was an outage.
+_OUTAGE_S = 4.0
 
 
 @dataclass(slots=True)
@@ -61,6 +63,7 @@ class Connection:
         *,
         on_ready: Callable[[], None],
         on_state: Callable[[TransportState, Route | None], None],
+        on_return: Callable[[], None] = lambda: None,
     ) -> None:
         self.number = number
         self.direction: Direction = direction
@@ -81,9 +84,10 @@ class Connection:
         self._version = 0
         # Since when the peer is expected; before it is known, a subscriber may wait for the first track.
         self._expected_since: float | None = None
-        self._alive_at = core.clock()
+        self._alive_at = self._checked_at = core.clock()
         self._on_ready = on_ready
         self._on_state = on_state
+        self._on_return = on_return
 
     @property
     def installed(self) -> bool:
@@ -139,13 +143,16 @@ class Connection:
 
     def checked(self, check: Checked, now: float) -> None:
         """An authenticated connectivity check of this connection came; its answer is on the way already."""
-        self._alive_at = now
+        silence = now - self._checked_at
+        self._alive_at = self._checked_at = now
         path = check.agent.selected
         if check.moved and path is not None and self.installed:
             self._core.plane.set_address(self.number, path.address, path.local)
             self._report("connected")
         elif self.state == "disconnected":
             self._report("connected")
+        if self.installed and (check.moved or silence > _OUTAGE_S):
+            self._on_return()
 
     def receive_dtls(self, data: bytes) -> None:
         """A DTLS datagram from a validated path of this connection's peer."""

@@ -19,6 +19,8 @@ class PublishedTrack:
     publication: Publication
     section: PublishedSection
     plane_track: int
+    # when a key frame was asked for because a viewer came back
+    refreshed_at: float = float("-inf")
 
 
 @dataclass(slots=True, eq=False)

@@ -40,6 +40,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 # one negotiation of the two.
 _SIBLING_WAIT_S = 0.1
 _SIBLING_AGE_S = 2.0
+_REFRESH_S = 0.5
 
 
 class Rooms:
@@ -253,7 +254,10 @@ class Rooms:
                     participant.subscription = None
                 self._tell(room, participant, "subscribe", state, route)
 
-        connection = self._connection("subscribe", on_ready, on_state)
+        def on_return() -> None:
+            self._refresh(room, subscription)
+
+        connection = self._connection("subscribe", on_ready, on_state, on_return)
         subscription = Subscription(
             connection, self.core.plane, self._forward_numbers, old.revision if old is not None else 0
         )
@@ -263,6 +267,18 @@ class Rooms:
         participant.subscription = subscription
         self._tell(room, participant, "subscribe", "connecting", None)
         return subscription
+
+    def _refresh(self, room: Room, subscription: Subscription) -> None:
+        """A viewer comes back from an outage that retransmissions cannot mend: ask for key frames at once
+        instead of waiting for its decoder to notice."""
+        now = self.core.clock()
+        for forward in subscription.forwards.values():
+            published = room.tracks.get(forward.track.id)
+            if published is None or published.track.kind != "video" or published.section.ssrc is None:
+                continue
+            if now - published.refreshed_at >= _REFRESH_S and published.track.id not in subscription.paused:
+                published.refreshed_at = now
+                self.key_frame_wanted(published.plane_track, published.section.ssrc)
 
     def give_all(self, room: Room, participant: Participant) -> None:
         """Every track of the others, for one who comes late."""
@@ -365,13 +381,14 @@ class Rooms:
         direction: Direction,
         on_ready: Callable[[], None],
         on_state: Callable[[TransportState, Route | None], None],
+        on_return: Callable[[], None] = lambda: None,
     ) -> Connection:
         if len(self.owners) >= self.core.settings.transports_max:
             raise RelayError("too_many", "no more connections on this relay")
         self.joined.set()
         self.emptied.clear()
         number = next(self._transport_numbers)
-        return Connection(self.core, number, direction, on_ready=on_ready, on_state=on_state)
+        return Connection(self.core, number, direction, on_ready=on_ready, on_state=on_state, on_return=on_return)
 
     def _close(self, part: Publication | Subscription) -> None:
         self._forget(part)

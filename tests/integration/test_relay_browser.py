@@ -93,6 +93,11 @@ async def more_frames(page: Page, count: int = 20, within_s: float = 30.0) -> No
     await eventually(grown, within_s)
 
 
+async def key_frames_encoded(page: Page) -> int:
+    stats = await page.evaluate("relayClient.stats()")
+    return sum(one.get("keyFramesEncoded", 0) for one in stats["published"]["outbound"])
+
+
 async def heard(page: Page) -> bool:
     return any(one.get("totalAudioEnergy", 0) > 0 for one in await inbound(page, "audio"))
 
@@ -164,8 +169,11 @@ async def test_a_browser_that_restarts_ice_alone_is_followed_and_then_renegotiat
         await more_frames(ben, 40)
         # The new credentials are in use: a rebinding is followed with them.
         assert room.proxy is not None
+        keys = await key_frames_encoded(anna)
         room.proxy.rebind()
         await more_frames(ben, 40)
+        # Whoever comes back is sent a key frame without having to ask.
+        assert await key_frames_encoded(anna) > keys
         await more_frames(anna, 40)
 
 
