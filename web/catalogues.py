@@ -64,7 +64,7 @@ def extract() -> Catalog:
             keywords={**DEFAULT_KEYWORDS, **keywords},
             comment_tags=("translators:",),
         ):
-            if text and not (isinstance(text, str) and _is_code(text)):
+            if text and not (folder == "consult" and isinstance(text, str) and _is_code(text)):
                 # no line numbers: every edit of a template would change the catalogue
                 catalog.add(text, None, [(f"{folder}/{name}", None)], auto_comments=comments, context=context)  # type: ignore[list-item]
                 del line

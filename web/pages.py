@@ -40,7 +40,7 @@ def day(value: datetime | date, zone: str | None = None) -> str:
     """Mon 3 March 2026, or its like in the reader's language."""
     if isinstance(value, datetime) and zone is not None:
         value = value.astimezone(ZoneInfo(zone))
-    return dates.format_skeleton("yMMMMEEEd", value, locale=_locale())
+    return dates.format_date(value, "full", locale=_locale())
 
 
 def short_day(value: datetime | date, zone: str | None = None) -> str:
