@@ -6,9 +6,10 @@ re-check inside it is final; on PostgreSQL it is READ COMMITTED and constraints 
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,11 +66,13 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = create_engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        # SQLite lets waiting writers poll, and an unlucky one polls until it gives up: here they queue
+        self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if self.is_sqlite else nullcontext()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """A transaction: commits at the end of the block, rolls back on any exception."""
-        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+        """A transaction: commits at the end of the block, rolls back on any exception. Never one inside another."""
+        async with self._turn, AsyncSession(self.engine, expire_on_commit=False) as session:
             if self.is_sqlite:
                 await session.connection(execution_options={"sqlite_begin": "IMMEDIATE"})
             try:
@@ -104,7 +107,8 @@ def create_engine(url: str) -> AsyncEngine:
         # The driver must not begin by itself: BEGIN IMMEDIATE is ours to send (SQLAlchemy docs, pysqlite).
         dbapi_connection.isolation_level = None
         cursor = dbapi_connection.cursor()
-        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=NORMAL", "secure_delete=ON"):
+        # synchronous=FULL: a confirmed booking also survives a power cut, before its mail leaves
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL", "secure_delete=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
