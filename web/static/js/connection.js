@@ -12,6 +12,8 @@ import { HEARTBEAT_MS, PROTOCOL_VERSION, decode, encode } from './protocol.js';
 // The server answers each ping: two and a half heartbeats without a word mean that the socket is dead, although the
 // browser shows no sign of it (measured after a network change).
 const SILENCE_MS = 5_000;
+// A tick this late tells of this machine, not of the network.
+export const LATE_MS = 1_000;
 const URGENT_SILENCE_MS = 1_500;
 const OPENING_MS = 8_000;
 const FIRST_RETRY_MS = 150;
@@ -91,7 +93,14 @@ export class Connection extends Emitter {
 
   /** Drive heartbeat, deadlines and retries. @param {number} now milliseconds, monotonic */
   tick(now) {
+    const gap = now - this.#now;
     this.#now = now;
+    if (gap > LATE_MS) {
+      // this machine slept or was busy: messages may wait unread, so the silence is not the server's
+      this.#heardAt += gap;
+      this.#openingSince += gap;
+      if (gap > SILENCE_MS) this.probe(now);
+    }
     for (const [request, waiting] of this.#pending) {
       if (now > waiting.deadline) {
         this.#pending.delete(request);

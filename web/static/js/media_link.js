@@ -1,6 +1,7 @@
 // The two media connections of a call and their health: built, watched, repaired. Knows no room and no DOM.
 // Time comes in through tick(now).
 
+import { LATE_MS } from './connection.js';
 import { Emitter } from './emitter.js';
 import { Publisher } from './publisher.js';
 import { StatsReader, qualityOf, transportOf } from './stats.js';
@@ -144,8 +145,15 @@ export class MediaLink extends Emitter {
 
   /** @param {number} now */
   tick(now) {
+    const gap = now - this.#now;
     this.#now = now;
     if (!this.#running) return;
+    if (gap > LATE_MS) {
+      // this machine slept or was busy: what stood still was the page
+      this.#up.at += gap;
+      this.#down.at += gap;
+      this.#builtAt += gap;
+    }
     if (now - this.#watchedAt >= WATCH_MS && !this.#watching) {
       this.#watchedAt = now;
       void this.#watch();
