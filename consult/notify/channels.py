@@ -10,6 +10,7 @@ import ssl
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
@@ -88,7 +89,7 @@ def build_message(mail: Mail, sender: str) -> EmailMessage:
     try:
         message["From"] = Address(_line(mail.from_name), addr_spec=sender)
         message["To"] = Address(_line(mail.to_name), addr_spec=address)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, HeaderParseError):
         raise DeliveryFailed("bad_address", permanent=True) from None
     message["Subject"] = _line(mail.letter.subject)
     message["Date"] = format_datetime(mail.date.astimezone(UTC))
@@ -96,7 +97,6 @@ def build_message(mail: Mail, sender: str) -> EmailMessage:
     # RFC 3834: no holiday notes to a machine
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
-    message["Content-Language"] = mail.language
     message.set_content(mail.letter.plain)
     message.add_alternative(mail.letter.html, subtype="html")
     if mail.calendar is not None:
@@ -107,6 +107,8 @@ def build_message(mail: Mail, sender: str) -> EmailMessage:
             filename="appointment.ics",
             params={"method": mail.calendar.method, "charset": "utf-8"},
         )
+    # last: set_content and its like take Content- headers for their own
+    message["Content-Language"] = mail.language
     return message
 
 
@@ -214,10 +216,11 @@ def _failure(error: Exception) -> DeliveryFailed:
             return DeliveryFailed(f"{type(error).__name__} {error.code}", permanent=False)
         case aiosmtplib.SMTPNotSupported():
             return DeliveryFailed("not supported by the server", permanent=False)
-        case ValueError():
-            return DeliveryFailed("not a mail", permanent=True)
-        case _:
+        case OSError() | aiosmtplib.SMTPException():
+            # also TLS that does not verify, whose exception is a ValueError, too
             return DeliveryFailed(type(error).__name__, permanent=False)
+        case _:
+            return DeliveryFailed("not a mail", permanent=True)
 
 
 def _line(text: str) -> str:

@@ -93,6 +93,9 @@ def zone_text(moment: datetime, zone: str, language: str) -> str:
     "Central European Standard Time, Europe/Berlin, UTC+1"."""
     local = moment.astimezone(ZoneInfo(zone))
     name = dates.get_timezone_name(local, width="long", locale=_locale(language))
+    if name.startswith(("GMT+", "GMT-", "GMT−")):
+        # the language has no name for it (Asia/Kolkata in CLDR): say the place
+        name = dates.get_timezone_location(local, locale=_locale(language))
     offset = local.utcoffset()
     minutes = int(offset.total_seconds()) // 60 if offset is not None else 0
     hours, rest = divmod(abs(minutes), 60)
