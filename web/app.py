@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from aiohttp import web
@@ -92,8 +91,7 @@ def create_app(parts: Parts) -> web.Application:
     app[READINESS] = Readiness()
     rooms.install(app, parts.connect)
     for feature in FEATURES:
-        if find_spec(feature.rpartition(".")[0]) is not None and find_spec(feature) is not None:
-            app.router.add_routes(import_module(feature).routes)
+        app.router.add_routes(import_module(feature).routes)
     check_every_route(app)
     app.on_response_prepare.append(security_headers)
     for context in parts.contexts:
