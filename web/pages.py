@@ -37,7 +37,7 @@ def _locale() -> Any:
 
 
 def day(value: datetime | date, zone: str | None = None) -> str:
-    """Mon 3 March 2026, or its like in the reader's language."""
+    """Tuesday, 3 March 2026, or its like in the reader's language."""
     if isinstance(value, datetime) and zone is not None:
         value = value.astimezone(ZoneInfo(zone))
     return dates.format_date(value, "full", locale=_locale())
