@@ -223,17 +223,15 @@ def details_url(offer: Offer, start: datetime) -> str:
 
 
 def parse_start(text: str | None) -> datetime | None:
-    """The `start` of a link or button: UTC ISO 8601 with Z or an offset, to the minute. None for anything else."""
+    """The `start` of a link or button: ISO 8601 with Z or an offset, to the minute, as UTC. None for anything else, and
+    for years whose ends some zone could not show."""
     try:
         found = datetime.fromisoformat((text or "").strip())
     except ValueError:
         return None
-    if found.tzinfo is None or found.second or found.microsecond:
+    if found.tzinfo is None or found.second or found.microsecond or not 2000 <= found.year <= 2200:
         return None
-    try:
-        return found.astimezone(UTC)
-    except OverflowError:
-        return None
+    return found.astimezone(UTC)
 
 
 def _groups(times: Sequence[Time], zone: str, offer: Offer) -> list[tuple[str, list[TimeChoice]]]:
