@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from media.api import Direction, Route, TransportState
 from media.ice import Checked, IceLite
 from media.negotiation import Local, Peer
-from media.plane import HeaderExtensions, Plane
+from media.plane import HeaderExtensions, Plane, SrtpKeys
 from media.settings import RelaySettings
 from media.transport import Certificate, DtlsTransport, HandshakeFailed
 
@@ -202,14 +202,24 @@ class Connection:
             return
         finally:
             core.handshakes_running -= 1
+        core.handshakes["succeeded"] += 1
+        try:
+            self._install(keys)
+        except (KeyError, ValueError):
+            # The plane refuses what no packet can carry; a peer that negotiated such a thing gets no further.
+            core.dropped["install_error"] += 1
+            log.exception("installing transport %d", self.number)
+            self.abandon()
+
+    def _install(self, keys: SrtpKeys) -> None:
         path = self._agent.send_path()
         if self.state == "closed" or path is None:
             self.abandon()
             return
-        core.handshakes["succeeded"] += 1
-        core.plane.add_transport(self.number, keys, self.extensions)
-        core.plane.set_address(self.number, path.address, path.local)
+        plane = self._core.plane
+        plane.add_transport(self.number, keys, self.extensions)
         self.state = "connected"
+        plane.set_address(self.number, path.address, path.local)
         self._on_ready()
         self._report("connected")
 

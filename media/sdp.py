@@ -47,6 +47,11 @@ class Codec:
     feedback: set[str] = field(default_factory=set)
 
 
+def _is_rtp(codec: Codec) -> bool:
+    """With rtcp-mux a packet of payload type 64–95 looks like RTCP (RFC 5761 section 4)."""
+    return not 64 <= codec.payload_type <= 95
+
+
 @dataclass(slots=True)
 class Section:
     """One m-section. ICE and DTLS attributes fall back to the session's."""
@@ -74,16 +79,17 @@ class Section:
         return self.port == 0 and not self.bundle_only
 
     def codec(self, name: str, clock_rate_hz: int) -> Codec | None:
-        """The first codec of this name, in the order of preference of the m-line."""
+        """The first usable codec of this name, in the order of preference of the m-line."""
         for one in self.codecs.values():
-            if one.name.lower() == name.lower() and one.clock_rate_hz == clock_rate_hz:
+            if one.name.lower() == name.lower() and one.clock_rate_hz == clock_rate_hz and _is_rtp(one):
                 return one
         return None
 
     def rtx_for(self, codec: Codec) -> Codec | None:
         """The retransmission payload type of `codec` (RFC 4588 `apt`)."""
         for one in self.codecs.values():
-            if one.name.lower() == "rtx" and one.parameters.get("apt") == str(codec.payload_type):
+            apt = one.parameters.get("apt")
+            if one.name.lower() == "rtx" and apt == str(codec.payload_type) and _is_rtp(one):
                 return one
         return None
 
@@ -310,7 +316,8 @@ def _extmap(section: Section, value: str) -> None:
     uri, _, _ = rest.partition(" ")
     identifier = _integer(number.partition("/")[0], 4351)
     # 15 is reserved in the one-byte form, 256 and above are only to be negotiated (RFC 8285 section 7).
-    if uri and 1 <= identifier <= 255 and identifier != 15 and len(section.extensions) < 64:
+    usable = 1 <= identifier <= 255 and identifier != 15 and identifier not in section.extensions.values()
+    if uri and usable and len(section.extensions) < 64:
         section.extensions.setdefault(uri, identifier)
 
 

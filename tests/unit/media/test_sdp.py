@@ -153,6 +153,15 @@ class TestPublish:
             answer_to(changed)
         assert caught.value.code == "bad_sdp"
 
+    def test_payload_types_that_look_like_rtcp_are_passed_over(self) -> None:
+        moved = CHROMIUM.replace("SAVPF 96 97", "SAVPF 72 97").replace("rtpmap:96 VP8", "rtpmap:72 VP8")
+        _, accepted = negotiation.accept_publish(sdp.parse(moved))
+        assert [one.kind for one in accepted] == ["audio"]
+        moved = CHROMIUM.replace("SAVPF 96 97", "SAVPF 96 73").replace(":97 rtx", ":73 rtx")
+        moved = moved.replace("fmtp:97 apt=96", "fmtp:73 apt=96")
+        _, (_, video) = negotiation.accept_publish(sdp.parse(moved))
+        assert (video.spec.rtx_payload_type, video.rtx_ssrc) == (None, None)
+
     def test_only_the_own_ice_bundle_counts(self) -> None:
         """A section outside the group is refused, the others go on."""
         answer = answer_to(CHROMIUM.replace("BUNDLE 0 1 2", "BUNDLE 1 2"))
