@@ -23,6 +23,7 @@ from consult.booking.requests import BookingRequest, check_request, check_start
 from consult.db import new_id
 from consult.errors import Conflict, Invalid, NotFound, Problem
 from consult.notify import reminders
+from consult.people.contact import clean_zone
 from consult.privacy.vault import Vault
 
 # the field's address in the vault
@@ -124,7 +125,7 @@ async def book(
     booking.starts_at, booking.ends_at = checked.start, end
     booking.blocks_from, booking.blocks_until = rules.blocked(checked.start)
     booking.held_until = None
-    booking.zone, booking.language = checked.zone, request.language
+    booking.zone, booking.language = checked.zone, checked.language
     booking.sequence = 0
     booking.consented_at = now
     booking.changed_at = now
@@ -152,6 +153,7 @@ async def hold(
     """Keep a slot for HOLD_FOR while the form is filled in. Raises as `book` does."""
     problems: list[Problem] = []
     moment = check_start(start, now, problems)
+    clean_zone(zone, "/zone", problems)
     found = await services.find_service(session, practice_id, service)
     candidates = _candidates(found, specialist, problems)
     if problems or moment is None or found is None:
@@ -171,7 +173,7 @@ async def hold(
         blocks_from=blocks_from,
         blocks_until=blocks_until,
         held_until=now + HOLD_FOR,
-        zone=zone[:64],
+        zone=zone,
         language="en",
         sequence=0,
         created_at=now,

@@ -54,7 +54,7 @@ async def find_or_add_client(
         name=checked.name,
         email=checked.email,
         zone=checked.zone,
-        language=request.language,
+        language=checked.language,
         now=now,
     )
     return person.id, await vault.keyring(session, [specialist_id, person.id])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from consult.errors import Problem
-from consult.people.contact import clean_email, clean_name, clean_zone
+from consult.people.contact import LANGUAGES, clean_email, clean_name, clean_zone
 
 ANSWERS_MAX = 20
 ANSWER_MAX = 4_000
@@ -64,6 +64,7 @@ class CheckedRequest:
 
     start: datetime  # UTC
     zone: str
+    language: str
     name: str
     email: str
     answers: Mapping[str, str]
@@ -84,7 +85,9 @@ def check_request(request: BookingRequest, now: datetime) -> tuple[CheckedReques
         problems.append(Problem("/idempotency_key", "format", "An Idempotency-Key is 1 to 255 printable characters."))
     if problems or start is None:
         return None, problems
-    return CheckedRequest(start, request.zone, name, email, answers), []
+    # a language we have no words for is no mistake of the client's
+    language = request.language if request.language in LANGUAGES else LANGUAGES[0]
+    return CheckedRequest(start, request.zone, language, name, email, answers), []
 
 
 def check_start(value: object, now: datetime, problems: list[Problem]) -> datetime | None:

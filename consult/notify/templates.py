@@ -80,8 +80,8 @@ def calendar_description(appointment: Appointment, translate: Translate) -> str:
 
 
 def date_text(moment: datetime, zone: str, language: str) -> str:
-    """Tuesday 17 March 2026, or its like."""
-    return dates.format_skeleton("yMMMMEEEEd", moment.astimezone(ZoneInfo(zone)), locale=_locale(language))
+    """Tuesday, 17 March 2026, or its like."""
+    return dates.format_date(moment.astimezone(ZoneInfo(zone)), "full", locale=_locale(language))
 
 
 def time_text(moment: datetime, zone: str) -> str:

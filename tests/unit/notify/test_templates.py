@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from consult.notify import templates
 from consult.notify.channels import CalendarPart, DeliveryFailed, Mail, build_message
 from consult.notify.templates import Appointment, Letter
+from web.i18n import translator
 
 START = datetime(2026, 3, 17, 8, tzinfo=UTC)
 NOW = START - timedelta(days=1)
@@ -49,6 +51,23 @@ def test_every_letter_names_time_and_zone_and_keeps_the_service_out_of_the_subje
         assert "Eastern Daylight Time, America/New York, UTC−4" in body
     assert ("https://linden.example/join/1#s" in letter.plain) == ("cancelled" not in rule_key)
     assert "%(" not in letter.subject + letter.plain + letter.html
+
+
+@pytest.mark.parametrize("rule_key", [*RULES, *(f"specialist:{rule}" for rule in RULES)])
+def test_every_letter_is_in_russian_too(rule_key: str) -> None:
+    appointment = replace(APPOINTMENT, rule_key=rule_key, language="ru")
+    for now in (NOW, START):
+        letter = templates.write(appointment, translator("ru"), now)
+        assert "вторник, 17 марта 2026" in letter.plain
+        assert "Восточная Америка, летнее время" in letter.plain
+        # what is left in Latin letters: names, zone and links
+        known = ("Linden Practice", "Maria", "Dr. Ada Stone", "First visit", "America/New York", "UTC", *letter.links)
+        rest = letter.subject + letter.plain
+        for text in known:
+            rest = rest.replace(text, "")
+        assert not re.search("[A-Za-z]", rest), rest
+    summary = templates.calendar_description(appointment, translator("ru"))
+    assert not re.search("[A-Za-z]{3}", re.sub(r"https://\S+", "", summary))
 
 
 def test_after_the_deadline_the_letter_does_not_offer_a_change() -> None:
