@@ -20,11 +20,17 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
 ID_LENGTH = 32
+_HEX = frozenset("0123456789abcdef")
 
 
 def new_id() -> str:
     """128 random bits as 32 hex digits: not guessable, not countable."""
     return uuid.uuid4().hex
+
+
+def is_id(text: str) -> bool:
+    """Whether this can be an id at all: what comes from a URL is asked first, as PostgreSQL refuses some text."""
+    return len(text) == ID_LENGTH and set(text) <= _HEX
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from consult.db import new_id
+from consult.db import is_id, new_id
 from consult.errors import Conflict, Invalid, NotFound, Problem
 from consult.people import login_sessions, passwords
 from consult.people.contact import clean_email, clean_language, clean_name, clean_zone
@@ -237,7 +237,7 @@ async def rename_person(session: AsyncSession, vault: Vault, practice_id: str, p
     name = clean_name(name, "/name", problems)
     if problems:
         raise Invalid(problems)
-    person = await session.get(Person, person_id)
+    person = await session.get(Person, person_id) if is_id(person_id) else None
     if person is None or person.practice_id != practice_id:
         raise NotFound("There is no such person.")
     ring = await vault.keyring(session, [person_id])
@@ -265,6 +265,8 @@ async def _views(session: AsyncSession, vault: Vault, practice_id: str, person_i
         select(Account, Person).join(Person, Person.id == Account.person_id).where(Account.practice_id == practice_id)
     )
     if person_id is not None:
+        if not is_id(person_id):
+            return []
         statement = statement.where(Account.person_id == person_id)
     rows: Sequence[tuple[Account, Person]] = [(row[0], row[1]) for row in (await session.execute(statement)).all()]
     ring = await vault.keyring(session, [person.id for _, person in rows])
@@ -287,7 +289,7 @@ async def _views(session: AsyncSession, vault: Vault, practice_id: str, person_i
 
 
 async def _account(session: AsyncSession, person_id: str) -> Account:
-    account = await session.get(Account, person_id)
+    account = await session.get(Account, person_id) if is_id(person_id) else None
     if account is None:
         raise NotFound("There is no such account.")
     return account

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from consult.db import is_id
 from consult.errors import Invalid, NotFound, Problem
 from consult.people.models import ApiToken
 
@@ -60,7 +61,7 @@ async def touch(session: AsyncSession, token_id: str, now: datetime) -> None:
 
 async def revoke(session: AsyncSession, practice_id: str, token_id: str, now: datetime) -> None:
     """The token opens nothing from now on. Raises NotFound for another practice's; revoking again is fine."""
-    token = await session.get(ApiToken, token_id)
+    token = await session.get(ApiToken, token_id) if is_id(token_id) else None
     if token is None or token.practice_id != practice_id:
         raise NotFound("There is no such token.")
     if token.revoked_at is None:

@@ -41,6 +41,8 @@ def problems_with(password: str, *, pointer: str = "/password", context: tuple[s
         return [Problem(pointer, "too_short", "Use at least 8 characters. 15 or more are better, such as four words.")]
     if len(password) > LONGEST:
         return [Problem(pointer, "too_long", "Use at most 1024 characters.")]
+    if not _is_text(password):
+        return [Problem(pointer, "invalid", "The password has characters that cannot be typed again.")]
     folded = password.casefold()
     if folded in COMMON_PASSWORDS or _is_pattern(folded):
         return [
@@ -67,8 +69,8 @@ async def verify(stored: str | None, password: str) -> Verdict:
 
 
 def _verify(stored: str | None, password: str) -> Verdict:
-    if len(password) > LONGEST:
-        password, stored = password[:LONGEST], None
+    if len(password) > LONGEST or not _is_text(password):
+        password, stored = "", None
     try:
         _hasher.verify(stored if stored is not None else _nobodys_hash(), password)
     except (VerificationError, InvalidHashError):
@@ -76,6 +78,11 @@ def _verify(stored: str | None, password: str) -> Verdict:
     if stored is None:
         return Verdict(ok=False)
     return Verdict(ok=True, outdated=_hasher.check_needs_rehash(stored))
+
+
+def _is_text(password: str) -> bool:
+    """False for half a surrogate pair, which JSON can carry and UTF-8 cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in password)
 
 
 @cache

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from consult.db import is_id
 from consult.errors import Conflict, Invalid, NotFound, Problem
 from consult.people import accounts
 from consult.people.contact import clean_zone
@@ -90,7 +91,7 @@ async def update_specialist(
     """Change what is given. A new zone moves the weekly hours with it: 09:00 stays 09:00 on the new clock.
 
     Raises Invalid, NotFound, Conflict("slug_taken")."""
-    specialist = await session.get(Specialist, specialist_id)
+    specialist = await session.get(Specialist, specialist_id) if is_id(specialist_id) else None
     if specialist is None or specialist.practice_id != practice_id:
         raise NotFound("There is no such specialist.")
     problems: list[Problem] = []

@@ -13,6 +13,7 @@ import pyotp
 from sqlalchemy import CursorResult, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from consult.db import is_id
 from consult.errors import Conflict, NotFound
 from consult.people.models import Account
 from consult.privacy.vault import Keyring, Vault
@@ -112,7 +113,7 @@ def _open(ring: Keyring, account: Account) -> str:
 
 
 async def _account(session: AsyncSession, person_id: str) -> Account:
-    account = await session.get(Account, person_id)
+    account = await session.get(Account, person_id) if is_id(person_id) else None
     if account is None:
         raise NotFound("There is no such account.")
     return account

@@ -147,11 +147,11 @@ class Vault:
     def email_index(self, email: str) -> bytes:
         """32 bytes that equal addresses share: HMAC-SHA-256 over the trimmed, NFKC- and case-folded address."""
         normal = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).strip().casefold())
-        return hmac.digest(self._email_key, normal.encode("utf-8"), hashlib.sha256)
+        return hmac.digest(self._email_key, normal.encode("utf-8", "surrogatepass"), hashlib.sha256)
 
     def capability(self, purpose: str, id: str) -> str:
         """The secret that proves a right to `id` for one purpose, e.g. ("join", participant id). 32 characters."""
-        mac = hmac.digest(self._capability_key, f"{purpose}|{id}".encode(), hashlib.sha256)
+        mac = hmac.digest(self._capability_key, f"{purpose}|{id}".encode("utf-8", "surrogatepass"), hashlib.sha256)
         return base64.urlsafe_b64encode(mac).decode("ascii")[:CAPABILITY_LENGTH]
 
     def check_capability(self, purpose: str, id: str, token: str) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from consult.booking.models import Consultation, Participant
-from consult.db import new_id
+from consult.db import is_id, new_id
 from consult.errors import Conflict, Invalid, NotFound, Problem
 from consult.privacy.vault import Vault
 from consult.record.models import Note
@@ -71,7 +71,7 @@ async def update_note(
 ) -> NoteView:
     """Replace the text. Raises NotFound for another author's note, Invalid (/text)."""
     text = _clean(text)
-    note = await session.get(Note, note_id)
+    note = await session.get(Note, note_id) if is_id(note_id) else None
     if note is None or note.author_id != specialist_id:
         raise NotFound("There is no such note.")
     ring = await vault.keyring(session, [note.subject_id])
@@ -82,7 +82,7 @@ async def update_note(
 
 
 async def delete_note(session: AsyncSession, *, note_id: str, specialist_id: str) -> None:
-    note = await session.get(Note, note_id)
+    note = await session.get(Note, note_id) if is_id(note_id) else None
     if note is None or note.author_id != specialist_id:
         raise NotFound("There is no such note.")
     await session.delete(note)
@@ -120,7 +120,7 @@ async def list_notes(
 
 
 async def _own_consultation(session: AsyncSession, consultation_id: str, specialist_id: str) -> None:
-    consultation = await session.get(Consultation, consultation_id)
+    consultation = await session.get(Consultation, consultation_id) if is_id(consultation_id) else None
     if consultation is None or consultation.specialist_id != specialist_id:
         raise NotFound("There is no such consultation.")
 
@@ -131,6 +131,6 @@ def _clean(text: str) -> str:
         raise Invalid([Problem("/text", "missing", "Please write something, or delete the note.")])
     if len(cleaned) > LONGEST:
         raise Invalid([Problem("/text", "too_long", "Please use at most 20,000 characters.")])
-    if "\x00" in cleaned:
+    if "\x00" in cleaned or any("\ud800" <= character <= "\udfff" for character in cleaned):
         raise Invalid([Problem("/text", "invalid", "The text has characters that cannot be kept.")])
     return cleaned

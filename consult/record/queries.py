@@ -25,6 +25,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from consult.booking.admission import OVERRUN, closing
 from consult.booking.models import Booking, Consultation, Participant, Service
+from consult.db import is_id
 from consult.errors import Invalid, NotFound, Problem
 from consult.people.accounts import ERASED, person_names
 from consult.privacy.vault import Vault
@@ -135,6 +136,8 @@ async def list_sessions(
     if wanted.until is not None:
         statement = statement.where(wanted.until > _START, Consultation.opens_at < wanted.until)
     if wanted.specialist_id is not None:
+        if not is_id(wanted.specialist_id):
+            return SessionPage((), None)
         statement = statement.where(Consultation.specialist_id == wanted.specialist_id)
     statement = statement.where(
         _has_status(wanted.status, now) if wanted.status is not None else ~_has_status("upcoming", now)
@@ -155,6 +158,8 @@ async def get_session(
     session: AsyncSession, vault: Vault, scope: Scope, consultation_id: str, now: datetime
 ) -> SessionDetail:
     """Everything about one session. Raises NotFound, also when it is out of scope."""
+    if not is_id(consultation_id):
+        raise NotFound("There is no such session.")
     found = (
         await session.execute(_scoped(scope, score_of(consultation_id)).where(Consultation.id == consultation_id))
     ).first()
@@ -326,6 +331,6 @@ def _read_cursor(text: str) -> tuple[datetime, str]:
         parsed = datetime.fromisoformat(moment)
     except (ValueError, binascii.Error):
         parsed, last_id = None, ""
-    if parsed is None or parsed.tzinfo is None or not last_id:
+    if parsed is None or parsed.tzinfo is None or not is_id(last_id):
         raise Invalid([Problem("/after", "invalid", "This page of the list is not known. Please start again.")])
     return parsed, last_id

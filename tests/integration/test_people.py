@@ -165,6 +165,21 @@ async def test_another_practices_people_are_not_found(database: Database, vault:
         assert await accounts.list_accounts(session, vault, other.id) == []
 
 
+@pytest.mark.parametrize("id", ["", "nobody", "\x00" * 32, "\ud800", "g" * 32, "a" * 33])
+async def test_what_cannot_be_an_id_is_not_found(database: Database, vault: Vault, practice_id: str, id: str) -> None:
+    async with database.write() as session:
+        for call in (
+            accounts.get_account(session, vault, practice_id, id),
+            accounts.disable_account(session, practice_id, id, NOW),
+            accounts.rename_person(session, vault, practice_id, id, "Eve"),
+            specialists.update_specialist(session, practice_id, id, title="Eve"),
+            api_tokens.revoke(session, practice_id, id, NOW),
+            totp.reset(session, id),
+        ):
+            with pytest.raises(NotFound):
+                await call
+
+
 async def test_names_are_changed_and_found_in_bulk(database: Database, vault: Vault, practice_id: str) -> None:
     anna = await add(database, vault, practice_id, new())
     boris = await add(database, vault, practice_id, new(name="boris"))

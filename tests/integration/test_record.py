@@ -394,6 +394,19 @@ async def test_scopes(practice: SmallPractice) -> None:
                 await queries.get_session(session, practice.vault, scope, room, now)
 
 
+@pytest.mark.parametrize("id", ["", "\x00" * 32, "\ud800", "g" * 32])
+async def test_what_cannot_be_an_id_is_not_found(practice: SmallPractice, id: str) -> None:
+    async with practice.database.write() as session:
+        for call in (
+            queries.get_session(session, practice.vault, practice.scope, id, NOW),
+            notes.list_notes(session, practice.vault, consultation_id=id, specialist_id=practice.specialist_id),
+            notes.delete_note(session, note_id=id, specialist_id=practice.specialist_id),
+        ):
+            with pytest.raises(NotFound):
+                await call
+    assert await statuses(practice, NOW, specialist_id=id) == []
+
+
 async def test_an_ad_hoc_session_has_a_page_too(practice: SmallPractice) -> None:
     async with practice.database.write() as session:
         room = (await admission.create_consultation(session, practice.id, "transport", NOW)).id

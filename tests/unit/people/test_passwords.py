@@ -37,6 +37,7 @@ def test_anything_long_and_rare_is_fine(password: str) -> None:
         ("", "too_short"),
         ("7 chars", "too_short"),
         ("p" * 1025, "too_long"),
+        ("half a pair \ud83d", "invalid"),
         ("password", "too_common"),
         ("PassWord1", "too_common"),
         ("пароль123", "too_common"),
@@ -83,7 +84,7 @@ async def test_hash_and_verify() -> None:
     assert len(stored) <= 200  # the column
     verdict = await verify(stored, "vier Worte im Regen")
     assert (verdict.ok, verdict.outdated) == (True, False)
-    for wrong in ("vier worte im Regen", "vier Worte im Regen ", "", "x" * 5000):
+    for wrong in ("vier worte im Regen", "vier Worte im Regen ", "", "x" * 5000, "\ud83d"):
         assert not (await verify(stored, wrong)).ok
 
 

@@ -186,6 +186,8 @@ def test_equal_addresses_have_equal_indexes() -> None:
         assert vault.email_index(same) == index
     assert vault.email_index("anne@example.org") != index
     assert Vault(Keys.generate()).email_index("anna@example.org") != index
+    assert len(vault.email_index("\ud800@example.org")) == 32
+    assert vault.token_id("join", "\ud800.x") is None
 
 
 def test_capabilities_are_per_purpose_and_id() -> None:
