@@ -6,8 +6,10 @@ import asyncio
 import os
 import re
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +32,7 @@ from media.relay import LocalRelay, start
 from media.settings import RelaySettings
 from media.udp import machine_addresses
 from tests.integration.relay_lab import ROOM, LossyProxy, eventually, keep
+from tests.unit.media.mutations import mutated
 
 
 class Events:
@@ -436,6 +439,41 @@ async def test_handshakes_are_capped_and_time_out() -> None:
         handshakes = it.relay.snapshot()["handshakes"]
         assert handshakes["succeeded"] == 1
         assert handshakes.get("timeout", 0) + handshakes.get("failed", 0) == 1
+
+
+async def test_damaged_descriptions_end_in_an_answer_or_in_a_relay_error_and_leave_nothing() -> None:
+    folder = Path(__file__).parents[1] / "unit" / "media" / "sdp"
+    offers = [path.read_text() for path in sorted(folder.glob("*.sdp"))]
+    assert len(offers) >= 3
+    async with lab(room_idle_s=0.1) as it:
+        relay = it.relay
+        await it.publisher("real")
+        await eventually(lambda: len(it.events.of(TrackAdded)) == 2)
+        outcomes: Counter[str] = Counter()
+
+        async def attempt(command: Awaitable[Any]) -> None:
+            try:
+                await command
+                outcomes["taken"] += 1
+            except RelayError as error:
+                outcomes[error.code] += 1
+
+        for seed in range(150):
+            text = mutated(offers[seed % len(offers)], seed, 1 + seed % 7)
+            await attempt(relay.publish(ROOM, "hostile", text, {"0": "camera", "9": "screen"}))
+            await attempt(relay.watch(ROOM, "hostile", "real", text))
+            await relay.subscribe(ROOM, "hostile", fresh=True)
+            latest = it.events.of(SubscribeOffer, participant="hostile")[-1]
+            answer = mutated(latest.offer.replace("setup:actpass", "setup:active"), seed, seed % 5)
+            await attempt(relay.answer(ROOM, "hostile", latest.revision, answer))
+            await attempt(relay.add_candidates(ROOM, "hostile", "publish", text))
+        assert set(outcomes) <= {"taken", "bad_sdp", "no_participant", "too_many"}
+        assert outcomes["taken"] > 50  # the premise: the damage is not all fatal
+        assert outcomes["bad_sdp"] > 50
+        await relay.leave(ROOM, "hostile")
+        await asyncio.sleep(0.2)
+        assert relay.snapshot()["transports"] == {"connecting": 0, "connected": 1, "disconnected": 0}
+        assert len(relay._core.ice._by_ufrag) == 2  # the real publisher's and the self-probe's
 
 
 # ---- commands ----

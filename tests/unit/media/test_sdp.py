@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from media import negotiation, sdp
 from media.api import RelayError, Track
 from media.negotiation import Local, Slot
+from tests.unit.media.mutations import mutated
 
 FOLDER = Path(__file__).parent / "sdp"
 CHROMIUM = (FOLDER / "chromium_publish.sdp").read_text()
@@ -303,33 +303,7 @@ class TestHostile:
     def test_mutated_browser_offers(self, seed: int, original: str, edits: int) -> None:
         """Lines are dropped, doubled, moved and damaged: there is an answer that can be parsed, or
         bad_sdp."""
-        seeded = random.Random(seed)
-        lines = original.split("\n")
-        for _ in range(edits):
-            at = seeded.randrange(len(lines))
-            match seeded.randrange(6):
-                case 0:
-                    del lines[at]
-                case 1:
-                    lines.insert(seeded.randrange(len(lines)), lines[at])
-                case 2:
-                    line = lines[at]
-                    cut = seeded.randrange(len(line) + 1)
-                    lines[at] = (
-                        line[:cut] + seeded.choice(["", " ", ":", "/", "0", "-1", "é", "\x00"]) + line[cut + 1 :]
-                    )
-                case 3:
-                    lines[at] = lines[at][: seeded.randrange(len(lines[at]) + 1)]
-                case 4:
-                    words = lines[at].split(" ")
-                    seeded.shuffle(words)
-                    lines[at] = " ".join(words)
-                case _:
-                    other = seeded.randrange(len(lines))
-                    lines[at], lines[other] = lines[other], lines[at]
-            if not lines:
-                return
-        text = "\n".join(lines)
+        text = mutated(original, seed, edits)
         for accept in (self._publish, self._watch):
             refused = refusal(accept, text)
             assert refused in (None, "bad_sdp")
