@@ -102,7 +102,7 @@ function start() {
   const join = byId('join', HTMLButtonElement);
   join.disabled = true;
   setText(join, text('connecting'));
-  seat.remember({ joined: true });
+  seat.remember({ joined: true, microphone: media.microphone.wanted, camera: media.camera.wanted });
   seat.hideToken();
   soonTold = false;
   call.start(performance.now());
