@@ -109,9 +109,7 @@ class RoomClosed(msgspec.Struct, frozen=True, kw_only=True, tag="room_closed"):
     room: str
 
 
-RelayEvent = (
-    TrackAdded | TrackRemoved | SubscribeOffer | TransportChanged | QualitySample | RelayStopping | RoomClosed
-)
+RelayEvent = TrackAdded | TrackRemoved | SubscribeOffer | TransportChanged | QualitySample | RelayStopping | RoomClosed
 
 
 class Relay(Protocol):

@@ -66,9 +66,7 @@ class IceAgent:
     paths: dict[Path, float] = field(default_factory=dict)
     # whether a check with `credentials` (not `previous`) has come
     current_used: bool = False
-    transactions: deque[tuple[bytes, Path]] = field(
-        default_factory=lambda: deque(maxlen=_TRANSACTIONS_REMEMBERED)
-    )
+    transactions: deque[tuple[bytes, Path]] = field(default_factory=lambda: deque(maxlen=_TRANSACTIONS_REMEMBERED))
 
     def send_path(self) -> Path | None:
         """Where to send: the nominated path, else the one that was checked last."""

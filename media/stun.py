@@ -157,9 +157,7 @@ def role_conflict(transaction_id: bytes, key: bytes) -> bytes:
 
 
 def _seal(kind: int, transaction_id: bytes, attributes: list[tuple[int, bytes]], key: bytes) -> bytes:
-    body = b"".join(
-        struct.pack("!HH", name, len(value)) + value + bytes(-len(value) % 4) for name, value in attributes
-    )
+    body = b"".join(struct.pack("!HH", name, len(value)) + value + bytes(-len(value) % 4) for name, value in attributes)
     message = struct.pack("!HHI", kind, len(body), MAGIC_COOKIE) + transaction_id + body
     message += struct.pack("!HH", MESSAGE_INTEGRITY, 20) + _integrity(message, key)
     message = message[:2] + struct.pack("!H", len(message) - HEADER_BYTES + 8) + message[4:]
