@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, event, func, select
 from sqlalchemy.exc import OperationalError
 
 from consult.booking import admission, bookings
@@ -375,6 +375,29 @@ async def test_pages(practice: SmallPractice) -> None:
         for cursor in ("nonsense", "é", "", "MjAyNi0wMy0wMlQxMDowMDowMHxh", "Mnw="):
             with pytest.raises(Invalid):
                 await queries.list_sessions(session, practice.vault, practice.scope, SessionFilter(), now, after=cursor)
+
+
+async def test_a_list_asks_as_often_for_many_rows_as_for_one(practice: SmallPractice) -> None:
+    statements: list[str] = []
+
+    @event.listens_for(practice.database.engine.sync_engine, "before_cursor_execute")
+    def count_statements(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    async def asked(rows: int) -> int:
+        statements.clear()
+        async with practice.database.read() as session:
+            page = await queries.list_sessions(
+                session, practice.vault, practice.scope, SessionFilter(), START + timedelta(days=1)
+            )
+        assert len(page.rows) == rows
+        return len(statements)
+
+    await practice.book(START)
+    for_one = await asked(1)
+    for number in range(1, 12):
+        await practice.book(START + number * 30 * MINUTE)
+    assert await asked(12) == for_one
 
 
 async def test_scopes(practice: SmallPractice) -> None:
