@@ -155,7 +155,7 @@ async def test_every_slot_shown_can_be_booked(site: Site, service: Service) -> N
 
 async def test_racing_for_one_slot_has_one_winner(site: Site, service: Service) -> None:
     (slot, *_) = await free(site, service)
-    racers = 24
+    racers = 200
     client = await site.client()
 
     async def race(number: int) -> tuple[int, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from urllib.parse import quote, urlencode
@@ -106,7 +106,12 @@ async def load_offers(request: web.Request, session: AsyncSession) -> list[Offer
 
 async def load_offer(request: web.Request, session: AsyncSession, service: str, specialist: str) -> Offer | None:
     """By slugs or ids; `any` for the specialist means whoever is free. None when that cannot be booked."""
-    for offer in await load_offers(request, session):
+    return choose_offer(await load_offers(request, session), service, specialist)
+
+
+def choose_offer(offers: Iterable[Offer], service: str, specialist: str) -> Offer | None:
+    """See `load_offer`."""
+    for offer in offers:
         if service not in (offer.service.slug, offer.service.id):
             continue
         if specialist == ANY:

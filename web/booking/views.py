@@ -8,7 +8,7 @@ from web import i18n
 from web.access import Access, access
 from web.api.throttle import READ, throttle
 from web.booking import book, manage
-from web.booking.offers import build_picker, load_offer, load_offers
+from web.booking.offers import build_picker, choose_offer, load_offers
 from web.keys import DATABASE
 from web.origin import is_https
 from web.pages import render
@@ -36,11 +36,11 @@ async def calendar(request: web.Request) -> web.StreamResponse:
     """The month and the times of a day, in the reader's zone."""
     await throttle(request, READ)
     async with request.app[DATABASE].read() as session:
-        offer = await load_offer(request, session, request.match_info["service"], request.match_info["specialist"])
+        offers = await load_offers(request, session)
+        offer = choose_offer(offers, request.match_info["service"], request.match_info["specialist"])
         if offer is None:
             raise web.HTTPNotFound
         picker = await build_picker(request, session, offer, offer.url)
-        offers = await load_offers(request, session)
     back_url = "/" if len(offers) > 1 or len(offer.people) > 1 else None
     return render(request, "booking/calendar.html", {"offer": offer, "calendar": picker, "back_url": back_url})
 

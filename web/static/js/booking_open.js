@@ -34,6 +34,10 @@ async function open() {
   else show(response.status >= 500 || response.status === 429 ? "opener-offline" : "opener-failed");
 }
 
+// the way through the language switch keeps the fragment: redirects do (Fetch standard, HTTP-redirect fetch)
+for (const link of document.querySelectorAll(".language-switch a")) {
+  if (link instanceof HTMLAnchorElement) link.hash = location.hash;
+}
 document.getElementById("opener-retry")?.addEventListener("click", open);
 addEventListener("hashchange", open);
 open();
