@@ -86,6 +86,14 @@ async def media_of(page: Page) -> AsyncIterator[Media]:
         await media.close()
 
 
+async def talk(speaker: Page, listener: Page) -> None:
+    """Audio goes from one to the other."""
+    async with media_of(speaker) as sending, media_of(listener) as receiving:
+        await sending.publish()
+        await receiving.subscribe()
+        await eventually(lambda: receiving.frames > 10)
+
+
 @pytest.fixture
 async def place() -> AsyncIterator[House]:
     """The embedded form with the real relay."""
@@ -164,10 +172,7 @@ async def test_a_call_moves_away_from_a_media_process_that_dies(redis_url: str, 
         await eventually(lambda: bool(directory.members("media")))
         async with house(hub, admission, record) as place:
             doctor, client = await call(place)
-            async with media_of(doctor) as sending, media_of(client) as receiving:
-                await sending.publish()
-                await receiving.subscribe()
-                await eventually(lambda: receiving.frames > 10)
+            await talk(doctor, client)
             with media_process(redis_url, "m2"):
                 await eventually(lambda: len(directory.members("media")) == 2)
                 first.send_signal(fault)
@@ -178,10 +183,7 @@ async def test_a_call_moves_away_from_a_media_process_that_dies(redis_url: str, 
                 assert reset["media_session"] != doctor.welcome["media_session"]
                 # The target is 2 s; the rest is for a machine that is busy with other tests.
                 assert noticed_s < 10
-                async with media_of(doctor) as sending, media_of(client) as receiving:
-                    await sending.publish()
-                    await receiving.subscribe()
-                    await eventually(lambda: receiving.frames > 10)
+                await talk(doctor, client)
                 print(f"{fault.name} was noticed after {noticed_s:.2f} s")
     await pool.stop()
     await directory.stop()
