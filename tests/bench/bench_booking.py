@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from time import perf_counter
+from time import process_time
 from typing import TypedDict
 
 from consult.booking.slots import Availability, Interval, ServiceRules, free_slots
@@ -18,7 +18,7 @@ class Figure(TypedDict):
 
 
 def run() -> list[Figure]:
-    """One figure: specialist-months of free slots per second, on one core."""
+    """One figure: specialist-months of free slots per second of one core (its own time, so neighbours do not count)."""
     now = datetime(2026, 3, 10, tzinfo=UTC)
     until = now + timedelta(days=31)
     office = ((9 * 60, 12 * 60), (13 * 60, 17 * 60))
@@ -26,15 +26,15 @@ def run() -> list[Figure]:
     rules = ServiceRules(30, 30, buffer_before_minutes=5, buffer_after_minutes=10, minimum_notice_minutes=60)
     busy = [Interval(now + timedelta(hours=7 * n), now + timedelta(hours=7 * n + 1)) for n in range(100)]
     months = 0
-    begin = perf_counter()
-    while perf_counter() - begin < SECONDS:
+    begin = process_time()
+    while process_time() - begin < SECONDS:
         found = free_slots(availability, rules, busy, now, until, now)
         months += 1
     assert len(found) > 200, "the month must have slots to find"
     return [
         {
             "name": "slots_of_one_specialist_month",
-            "value": round(months / (perf_counter() - begin), 1),
+            "value": round(months / (process_time() - begin), 1),
             "unit": "months/s",
         }
     ]
