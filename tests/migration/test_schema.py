@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Column, Connection, MetaData, String, inspect, text
@@ -85,6 +86,24 @@ async def test_upgrade_again_changes_nothing(empty_url: str) -> None:
     async with database.read() as session:
         assert (await session.execute(text("SELECT id FROM practice"))).scalars().all() == [practice]
     await database.close()
+    found, newest = await migrations.current_revision(empty_url)
+    assert found == newest
+
+
+async def test_down_to_nothing_and_up_again(empty_url: str) -> None:
+    await migrations.upgrade_async(empty_url)
+    engine = create_engine(empty_url)
+
+    def downgrade(connection: Connection) -> set[str]:
+        configuration = migrations.config()
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, "base")
+        return set(inspect(connection).get_table_names())
+
+    async with engine.begin() as connection:
+        assert await connection.run_sync(downgrade) == {"alembic_version"}
+    await engine.dispose()
+    await migrations.upgrade_async(empty_url)
     found, newest = await migrations.current_revision(empty_url)
     assert found == newest
 
