@@ -35,7 +35,7 @@ BROWSER_ARGS = [
 
 
 async def eventually(
-    look: Callable[[], Any] | Callable[[], Awaitable[Any]], within_s: float = 30.0, every_s: float = 0.1
+    look: Callable[[], Any] | Callable[[], Awaitable[Any]], within_s: float = 60.0, every_s: float = 0.1
 ) -> Any:
     """The first truthy result of `look`; fails with the last one after a generous while."""
     deadline = asyncio.get_running_loop().time() + within_s

@@ -83,7 +83,7 @@ async def frames(page: Page) -> int:
     return sum(one.get("framesDecoded", 0) for one in await inbound(page, "video"))
 
 
-async def more_frames(page: Page, count: int = 20, within_s: float = 30.0) -> None:
+async def more_frames(page: Page, count: int = 20, within_s: float = 60.0) -> None:
     """Wait until `count` more frames are decoded."""
     before = await frames(page)
 
