@@ -11,11 +11,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.browser import people
 from tests.browser.conftest import Launch
@@ -300,6 +301,7 @@ async def test_a_silent_microphone_is_told(launch: Launch, room: Room) -> None:
         await launch(),
         WIDE,
         """
+        navigator.permissions.query = async () => ({state: 'prompt'});
         navigator.mediaDevices.getUserMedia = async () =>
           new MediaStream(new AudioContext().createMediaStreamDestination().stream.getAudioTracks());""",
     )
@@ -320,6 +322,88 @@ async def test_links_that_lead_nowhere_say_what_to_do(launch: Launch, room: Room
     # the whole link, opened in the same tab, works
     await other.goto(link)
     await expect(other.get_by_role("button", name="Join")).to_be_visible()
+
+
+async def test_too_early_counts_down_and_opens_by_itself(launch: Launch, room: Room) -> None:
+    page = await new_page(await launch(), PHONE)
+    asked: list[str] = []
+
+    async def early(route: Route) -> None:
+        """The first answer of the server, with an opening that is still to come."""
+        asked.append("preview")
+        if len(asked) > 1:
+            await route.continue_()
+            return
+        response = await route.fetch()
+        preview = await response.json()
+        now = datetime.fromisoformat(preview["server_time"])
+        preview |= {"status": "early", "opens_at": (now + timedelta(seconds=5)).isoformat()}
+        await route.fulfill(json=preview)
+
+    await page.route("**/preview", early)
+    await page.goto(room.link("Anna"))
+    await expect(page.get_by_role("heading", name="You are early")).to_be_visible()
+    await expect(page.get_by_text("It opens by itself in 0:0")).to_be_visible()
+    await expect(page.get_by_role("button", name="Join")).to_be_visible(timeout=people.DEADLINE_MS)
+    assert len(asked) > 1
+
+
+async def test_the_waiting_room_from_both_sides(launch: Launch, server: Served) -> None:
+    links = server.demo["consultation"]
+    client = await new_page(await launch(), PHONE)
+    specialist = await new_page(await launch(), WIDE)
+    await client.goto(links["client_join_url"])
+    await people.join(client)
+    await people.call_state(client, "waiting")
+    await expect(client.get_by_text("Waiting")).to_have_count(1)
+    await enter(specialist, links["specialist_join_url"])
+    admit = specialist.get_by_role("button", name="Admit")
+    await expect(admit).to_have_count(1)
+    axe = await Axe().run(specialist)
+    assert [(one["id"], one["nodes"][0]["html"]) for one in axe.response["violations"]] == []
+    axe = await Axe().run(client)
+    assert [(one["id"], one["nodes"][0]["html"]) for one in axe.response["violations"]] == []
+
+    # a lost socket in the waiting room keeps the place
+    await client.evaluate("window.sockets.at(-1).close()")
+    await client.wait_for_timeout(500)
+    await people.call_state(client, "waiting")
+    await expect(admit).to_have_count(1)
+
+    # not now: out of the way, not turned away
+    await specialist.get_by_role("button", name="Not now").click()
+    await expect(admit).to_have_count(0)
+    await people.call_state(client, "waiting")
+    await specialist.get_by_role("button", name="1 in the waiting room").click()
+    await expect(admit).to_have_count(1)
+
+    # turned away, the client may ask again
+    await specialist.locator(".queue").get_by_role("button", name="Turn away").click()
+    await specialist.locator("#refuse-confirm").click()
+    await people.call_state(client, "ended")
+    await expect(client.get_by_role("heading", name="You can't be seen right now")).to_be_visible()
+    await client.get_by_role("button", name="Ask again").click()
+    await people.call_state(client, "waiting")
+    await admit.click()
+    await people.call_state(client, "connected")
+    await expect_new_frames(specialist, "Clara Jensen")
+
+    # a specialist's reload is seen as reconnecting, never as the end
+    await specialist.reload()
+    await people.call_state(specialist, "connected")
+    await people.call_state(client, "connected")
+    await expect_new_frames(client, server.demo["specialists"][0]["name"])
+
+    # finishing ends it for both, for good
+    await specialist.get_by_role("button", name="More").click()
+    await specialist.get_by_role("menuitem", name="Finish visit").click()
+    await specialist.get_by_role("dialog").get_by_role("button", name="Finish visit").click()
+    for page in (client, specialist):
+        await people.call_state(page, "ended")
+        await expect(page.get_by_role("heading", name="The visit is finished")).to_be_visible()
+        await expect(page.get_by_role("button", name="Return to the call")).to_be_hidden()
+    await client.reload()
+    await expect(client.get_by_role("heading", name="This consultation is over")).to_be_visible()
 
 
 async def test_axe_finds_nothing_in_any_state(launch: Launch, room: Room) -> None:

@@ -46,7 +46,7 @@ async def test_from_the_booking_page_to_the_session_log(anywhere: Served, launch
         client_page, base_url, service["name"], specialist["name"], CLIENT, "olga@example.org", "My sleep"
     )
     assert start - datetime.now(UTC) < timedelta(minutes=10), "the room of the first slot is open already"
-    link = client_page.locator('a[href*="/join/"]').first
+    link = client_page.locator('main a[href*="/join/"]').first
     join_url = await link.get_attribute("href")
     assert join_url is not None
     await client_page.goto(join_url)
