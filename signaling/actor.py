@@ -258,5 +258,9 @@ class RoomActor:
                 link.send(encode(Ended(reason="server")))
             link.close(SERVICE_RESTART)
         self._links.clear()
+        while not self._queue.empty():
+            _, entering = self._queue.get_nowait()
+            if entering is not None:
+                entering.close(SERVICE_RESTART)  # it came too late for this room; the next one will have it
         await self._relay.close(CLOSE_TIMEOUT_S)
         await self._journal.close(CLOSE_TIMEOUT_S)

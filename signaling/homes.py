@@ -103,6 +103,8 @@ class Homes:
         for _ in range(TRIES):
             home = await self._rooms.own(consultation, over=over)
             if isinstance(home, RoomActor):
+                if home.closing:
+                    continue  # its last one has left just now; what is posted there is not heard any more
                 return home
             if link is not None:
                 self._edge.add(link, home.node)  # before asking: the welcome may come before the answer
@@ -265,7 +267,7 @@ class Homes:
 
     async def _ours(self, consultation: str) -> RoomActor:
         home = await self._rooms.own(consultation)
-        if isinstance(home, RoomActor):
+        if isinstance(home, RoomActor) and not home.closing:
             return home
         raise NotAnswered("not_owner")
 

@@ -129,7 +129,8 @@ class Hub:
         if not self._may_open(address):
             raise web.HTTPTooManyRequests(headers={"Retry-After": "5"})
         # Twice the limit: a message that is a little too large is answered, not cut off by aiohttp.
-        socket = web.WebSocketResponse(heartbeat=PROTOCOL_PING_S, max_msg_size=2 * MAX_MESSAGE_BYTES)
+        # No compression: a deflate window per socket costs more memory than the few SDPs save.
+        socket = web.WebSocketResponse(heartbeat=PROTOCOL_PING_S, max_msg_size=2 * MAX_MESSAGE_BYTES, compress=False)
         self._sockets[address] += 1
         try:
             await socket.prepare(request)

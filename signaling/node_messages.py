@@ -53,6 +53,15 @@ class RelayNews(_Mail, frozen=True, kw_only=True, tag="relay_news"):
     event: RelayEvent
 
 
+class AdoptRoom(_Mail, frozen=True, kw_only=True, tag="adopt_room"):
+    """Owner → relay: from here on the room's events are for `node`, who holds the lease with this fence."""
+
+    node: str
+    instance: str
+    room: str
+    fence: int
+
+
 # ---- questions; each is answered by a Reply -------------------------------------------------------------------------
 
 
@@ -137,4 +146,4 @@ class Reply(_Mail, frozen=True, kw_only=True, tag="reply"):
     detail: str = ""
 
 
-Mail = Frame | Lost | Deliver | Cut | RelayNews | Ask | Reply
+Mail = Frame | Lost | Deliver | Cut | RelayNews | AdoptRoom | Ask | Reply

@@ -17,7 +17,7 @@ from typing import Any
 from media.api import Direction, Relay, RelayError, RelayEvent, RelayStopping, RoomClosed, Source
 from signaling import relay_commands
 from signaling.directory import Directory, DirectoryUnavailable, Lease, Place
-from signaling.node_messages import RelayNews, RelayRequest
+from signaling.node_messages import AdoptRoom, RelayNews, RelayRequest
 from signaling.post import NotAnswered, Post
 from signaling.relay_commands import RelayCommand, perform
 from signaling.relay_pool import Placement
@@ -115,6 +115,10 @@ class RemotePool:
     async def _place(self, lease: Lease, renew: bool) -> Placement:
         before = await self._directory.place_of(lease.room)
         if before is not None and not renew and await self._heard_of(before):
+            # The former owner died and media flows: its events come here from now on.
+            own = self._directory.own.node
+            adopt = AdoptRoom(node=own, instance=before.instance, room=lease.room, fence=lease.fence)
+            self._post.send(before.node, adopt)
             return self._placed(lease, before)
         member = await self._least_loaded()
         place = Place(node=member.node, instance=member.instance, session=secrets.token_hex(8))
@@ -220,6 +224,7 @@ class RelayServer:
         self._owners: dict[str, tuple[str, int]] = {}  # room → the owner's node and fence
         self._draining = False
         self._post.answer(RelayRequest, self._answer)
+        self._post.handle(AdoptRoom, self._adopt)
         relay.on_event(self._event)
 
     @property
@@ -251,6 +256,11 @@ class RelayServer:
             return await perform(self._relay, command)
         except RelayError as error:
             raise NotAnswered(error.code, error.detail) from error
+
+    def _adopt(self, mail: AdoptRoom) -> None:
+        _, fence = self._owners.get(mail.room, ("", 0))
+        if mail.instance == self._directory.own.instance and mail.room in self._owners and mail.fence >= fence:
+            self._owners[mail.room] = (mail.node, mail.fence)
 
     def _event(self, event: RelayEvent) -> None:
         if isinstance(event, RelayStopping):

@@ -46,7 +46,7 @@ class Rooms:
         self._ice_servers = ice_servers
         self._clock = clock
         self._actors: dict[str, RoomActor] = {}
-        self._opening: dict[str, asyncio.Lock] = {}
+        self._opening: dict[str, asyncio.Task[RoomActor | Lease]] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._ticker: asyncio.Task[None] | None = None
         pool.on_event(self._relay_event)
@@ -82,18 +82,19 @@ class Rooms:
         """The room's loop, if the room is or becomes ours, else its owner's lease. Raises RoomUnavailable."""
         if actor := self.running(consultation):
             return actor
-        lock = self._opening.setdefault(consultation, asyncio.Lock())
-        try:
-            async with lock:
-                if actor := self.running(consultation):
-                    return actor
-                if closing := self._closing.get(consultation):
-                    # Its last entries must be in the record before the room is read from there again.
-                    await asyncio.shield(closing)
-                return await self._claim(consultation, over)
-        finally:
-            if not lock.locked():
-                self._opening.pop(consultation, None)
+        opening = self._opening.get(consultation)
+        if opening is None:
+            opening = asyncio.create_task(self._open(consultation, over), name=f"open {consultation}")
+            self._opening[consultation] = opening
+            opening.add_done_callback(lambda _: self._opening.pop(consultation, None))
+        # One who gives up must not cancel it for the others who wait for the same room.
+        return await asyncio.shield(opening)
+
+    async def _open(self, consultation: str, over: Lease | None) -> RoomActor | Lease:
+        if closing := self._closing.get(consultation):
+            # Its last entries must be in the record before the room is read from there again.
+            await asyncio.shield(closing)
+        return await self._claim(consultation, over)
 
     async def _claim(self, consultation: str, over: Lease | None) -> RoomActor | Lease:
         try:

@@ -17,7 +17,7 @@ from signaling.hub import Hub
 from tests.unit.signaling.fakes import FakeAdmission, FakeRecord, grant
 
 ORIGIN = "https://consult.example"
-PATIENCE_S = 20
+PATIENCE_S = 40
 
 
 @dataclass
