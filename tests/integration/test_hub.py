@@ -357,3 +357,29 @@ async def test_a_reader_who_does_not_read_is_cut_off(place: House, relay: FakeRe
     await doctor.presence("client", "reconnecting")
     await doctor.send("ping", n=1)
     assert (await doctor.until("pong"))["n"] == 1
+
+
+async def test_coming_and_going_quickly_loses_nobody(place: House) -> None:
+    for number in range(30):
+        page = await place.join(f"p{number}", "participant")
+        await page.send("leave")
+        assert (await page.until("ended"))["reason"] == "left"
+    await eventually(lambda: place.hub.snapshot().rooms == 0)
+    assert place.record.kinds().count("joined") == place.record.kinds().count("left") == 30
+
+
+async def test_a_hub_that_is_stopping_takes_no_sockets(place: House) -> None:
+    await place.hub.stop()
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await place.open()
+    assert refused.value.status == 503
+
+
+async def test_a_record_that_is_away_keeps_a_room_closed_until_it_is_back(place: House) -> None:
+    place.record.broken = True
+    page = await place.open()
+    await page.send("join", ticket=place.admission.ticket(grant("doctor", "specialist", live=True)))
+    assert (await page.until("error"))["code"] == "unavailable"
+    assert await page.closed() == 1008
+    place.record.broken = False
+    assert (await place.join("doctor", "specialist")).welcome["you"]["admitted"] is True

@@ -341,3 +341,27 @@ async def test_logs_name_nobody(city: City, caplog: pytest.LogCaptureFixture) ->
     written = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("signaling"))
     secrets = [page.welcome["resume_token"] for page in (doctor, client)]
     assert not any(text in written for text in ["Canary", "Doctor", "Client", "ticket-for", *secrets])
+
+
+async def test_racing_joins_meet_in_one_room(city: City) -> None:
+    await city.media("m")
+    places = [await city.hub("a"), await city.hub("b"), await city.hub("c")]
+    pages = await asyncio.gather(*(places[number % 3].join(f"p{number}", "participant") for number in range(8)))
+    assert sum(place.hub.snapshot().rooms for place in places) == 1
+    assert len({page.welcome["media_session"] for page in pages}) == 1
+    late = max(pages, key=lambda page: len(page.welcome["participants"]))
+    assert len(late.welcome["participants"]) == 7
+
+
+async def test_a_room_moves_on_when_everybody_has_left(city: City) -> None:
+    await city.media("m")
+    a, b = await city.hub("a"), await city.hub("b")
+    for number in range(6):
+        place = (a, b)[number % 2]
+        page = await place.join("p", "participant")
+        other = await (a, b)[(number + 1) % 2].join("q", "participant")
+        for each in (page, other):
+            await each.send("leave")
+            await each.until("ended")
+    await eventually(lambda: a.hub.snapshot().rooms + b.hub.snapshot().rooms == 0)
+    assert city.record.kinds().count("left") == 12
