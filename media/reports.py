@@ -41,9 +41,10 @@ class ArrivalLog:
 
     def add(self, sequence_number: int, arrival_us: int) -> None:
         """A packet came. `sequence_number` is on the wire's 16 bits or extended."""
-        highest = sequence_number if self._highest is None else self._highest
+        # One cycle above zero, so that what was sent before the first arrival has a number too.
+        highest = sequence_number + 0x10000 if self._highest is None else self._highest
         extended = highest + ((sequence_number - highest + 0x8000) & 0xFFFF) - 0x8000
-        if extended < 0 or extended in self._arrivals or extended < highest - _SPAN_MAX:
+        if extended in self._arrivals or extended < highest - _SPAN_MAX:
             return
         if extended - (highest if self._from is None else self._from) > _SPAN_MAX:
             self._arrivals.clear()
