@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import secrets
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import pytest
 from sqlalchemy import text
@@ -15,6 +19,7 @@ from sqlalchemy import text
 from consult.db import Database
 from consult.record import notes
 from consult.record.log import KeptLine, SessionLog
+from tests.consult_processes import serve_demo
 from tests.integration.practice import NOW, open_practice
 
 FIELDS = ("name", "email", "reason", "note", "chat")
@@ -104,6 +109,65 @@ async def test_canaries(database: Database, canaries: dict[str, str], caplog: py
         (field, name)
         for field, canary in canaries.items()
         for name, content in everywhere.items()
+        if found(canary, content)
+    ]
+    assert hits == []
+
+
+def ask(base_url: str, path: str, body: object = None, *, form: dict[str, str] | None = None) -> tuple[int, bytes]:
+    """(status, body) of a GET, of a POST of JSON, or of a form of our own pages."""
+    headers = {"Origin": base_url}
+    data = None
+    if form is not None:
+        data = urlencode(form).encode()
+    elif body is not None:
+        data = json.dumps(body).encode()
+        headers["Content-Type"] = "application/json"
+    try:
+        with urlopen(Request(base_url + path, data=data, headers=headers), timeout=30) as response:
+            return response.status, response.read()
+    except HTTPError as error:
+        return error.code, error.read()
+
+
+def test_a_running_server_keeps_them_to_itself(tmp_path: Path, canaries: dict[str, str]) -> None:
+    """What people type and send, also into the wrong place, reaches neither the log nor the files in the clear. (The
+    mails of a server without SMTP are files, and are meant to be read.)"""
+    email = f"{canaries['email']}@example.net"
+    with serve_demo(tmp_path) as served:
+        url = served.base_url
+        service = served.demo["services"][0]
+        day = datetime.now(UTC).date()
+        query = {"service": service["id"], "from": str(day), "to": str(day + timedelta(days=20)), "zone": "UTC"}
+        status, body = ask(url, f"/api/v1/slots?{urlencode(query)}")
+        assert status == 200
+        slot = json.loads(body)["slots"][-1]
+        wish = {
+            "service": service["id"],
+            "specialist": slot["specialist"],
+            "start": slot["start"],
+            "zone": "UTC",
+            "client": {"name": canaries["name"], "email": email},
+            "answers": {"reason": canaries["reason"]},
+            "consent": True,
+        }
+        assert ask(url, "/api/v1/bookings", wish)[0] == 201
+        assert ask(url, "/api/v1/bookings", wish)[0] == 409
+        assert ask(url, "/api/v1/bookings", {**wish, "zone": canaries["note"]})[0] == 422
+        assert ask(url, "/api/v1/bookings", {**wish, canaries["chat"]: 1})[0] == 422
+        assert ask(url, "/account/sign-in", form={"email": email, "password": canaries["note"]})[0] in (403, 422)
+        assert ask(url, f"/{canaries['name']}?email={email}")[0] == 404
+        assert ask(url, f"/book/{canaries['name']}/{canaries['chat']}?name={canaries['name']}")[0] == 404
+        ticket = {"token": f"{canaries['note']}.{canaries['chat']}"}
+        assert ask(url, f"/join/{served.demo['consultation']['id']}/ticket", ticket)[0] in (401, 403, 404)
+    contents = {file.name: file.read_bytes() for file in served.data_dir.iterdir() if file.is_file()}
+    log = served.log.read_bytes()
+    assert found("First consultation", contents["consult.sqlite3"])
+    assert log.count(b"/api/v1/bookings") >= 4, "requests are logged by route"
+    hits = [
+        (field, name)
+        for field, canary in canaries.items()
+        for name, content in {**contents, "log": log}.items()
         if found(canary, content)
     ]
     assert hits == []
