@@ -9,9 +9,11 @@ from web.access import Access, access
 from web.api.throttle import READ, throttle
 from web.booking import book, manage
 from web.booking.offers import build_picker, choose_offer, load_offers
+from web.i18n import gettext as _
 from web.keys import DATABASE
 from web.origin import is_https
 from web.pages import render
+from web.room.texts import call_texts
 
 pages = web.RouteTableDef()
 
@@ -57,6 +59,17 @@ async def terms(request: web.Request) -> web.StreamResponse:
     return render(request, "booking/terms.html")
 
 
+@pages.get("/devices")
+@access(Access.PUBLIC)
+async def devices(request: web.Request) -> web.StreamResponse:
+    """Try camera, microphone and speaker at any time, long before the room opens. `to` is the page to go back to."""
+    texts = call_texts(_) | {
+        "test_both_work": _("Your camera and your microphone work."),
+        "test_microphone_works": _("Your microphone works."),
+    }
+    return render(request, "booking/devices.html", {"texts": texts, "back_url": _own_page(request)})
+
+
 @pages.get("/language/{code}")
 @access(Access.PUBLIC)
 async def language(request: web.Request) -> web.StreamResponse:
@@ -83,12 +96,16 @@ async def zone(request: web.Request) -> web.StreamResponse:
 
 
 def _back(request: web.Request) -> web.Response:
-    """303 to a page of ours; anything that could lead elsewhere becomes the first page."""
+    return web.Response(status=303, headers={"Location": _own_page(request)})
+
+
+def _own_page(request: web.Request) -> str:
+    """The page of ours that `to` names; anything that could lead elsewhere becomes the first page."""
     target = request.query.get("to", "/")
     printable = all("!" <= character <= "~" for character in target)
     if not target.startswith("/") or target.startswith("//") or "\\" in target or not printable:
-        target = "/"
-    return web.Response(status=303, headers={"Location": target})
+        return "/"
+    return target
 
 
 routes = [*pages, *book.routes, *manage.routes]
