@@ -37,6 +37,9 @@ ALIVE_MS = 2_000
 LEASE_MS = 60_000
 RENEW_EVERY_BEATS = 2
 REDIS_TIMEOUT_S = 2.0
+# Our own beats come in every 0.5 s: that long without any, and the subscription is dead. Longer than the time for a
+# command, because making it anew costs the sockets of other nodes a resume.
+SILENCE_S = 5.0
 RECONNECT_S = 0.2
 
 _BEATS = "consult:beats"
@@ -98,7 +101,7 @@ def connect(url: str) -> Redis:
     client: Redis = Redis.from_url(
         url,
         socket_connect_timeout=REDIS_TIMEOUT_S,
-        socket_timeout=REDIS_TIMEOUT_S,
+        socket_timeout=SILENCE_S,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
     )
