@@ -1,4 +1,4 @@
-"""What the booking pages' script adds: the visitor's own zone, months without a page load, arrow keys."""
+"""What the booking pages' scripts add: the own zone, months without a page load, arrow keys, a device test."""
 
 from __future__ import annotations
 
@@ -143,3 +143,19 @@ async def test_the_mailed_link_opens_once_pasted_and_leaves_no_secret(launch: La
     stranger = await (await browser.new_context(locale="en-GB")).new_page()
     await stranger.goto(manage_url[:-4])
     await expect(stranger.get_by_role("heading", name="Please open the whole link")).to_be_visible()
+
+
+async def test_devices_can_be_tried_before_the_day(launch: Launch, served: Served) -> None:
+    browser = await launch()
+    page = await (await browser.new_context(locale="en-GB")).new_page()
+    await page.goto(f"{served.base_url}/devices")
+    await page.get_by_role("button", name="Turn on camera and microphone").click()
+    await expect(page.locator("#preview-video")).to_be_visible()
+    # the fake microphone beeps
+    await expect(page.get_by_role("status")).to_have_text("Your camera and your microphone work.", timeout=20_000)
+    await expect(page.get_by_label("Microphone", exact=True)).to_be_enabled()
+    silent = await (await browser.new_context(locale="en-GB")).new_page()
+    await silent.goto(f"{served.base_url}/devices")
+    await silent.get_by_role("button", name="Continue without camera").click()
+    await expect(silent.get_by_role("status")).to_have_text("Your microphone works.", timeout=20_000)
+    await expect(silent.locator("#preview-video")).to_be_hidden()
