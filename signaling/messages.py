@@ -168,7 +168,9 @@ class StatsSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Stats(_Message, frozen=True, kw_only=True, tag="stats"):
-    samples: Annotated[list[StatsSample], Meta(max_length=16)]
+    """Every 5 s. Room for eight people: seven others with four tracks each, and one's own."""
+
+    samples: Annotated[list[StatsSample], Meta(max_length=40)]
 
 
 class GetIceServers(_Message, frozen=True, kw_only=True, tag="get_ice_servers"):

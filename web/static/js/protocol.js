@@ -159,6 +159,7 @@ export const SERVER_MESSAGE_TYPES = Object.freeze([
  */
 
 /**
+ * Every 5 s. Room for eight people: seven others with four tracks each, and one's own.
  * @typedef {object} Stats
  * @property {"stats"} type
  * @property {StatsSample[]} samples
