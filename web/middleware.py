@@ -183,6 +183,10 @@ async def enforce(request: web.Request, handler: Handler) -> web.StreamResponse:
             request[IDENTITY] = found
             if found.stage == "full":
                 request.setdefault(ZONE, found.zone)
+                if request.cookies.get("language") not in i18n.LANGUAGES:
+                    # the account's language comes before the browser's
+                    request[LANGUAGE] = found.language
+                    i18n.current_language.set(found.language)
     await _check(request, rule)
     return await handler(request)
 
