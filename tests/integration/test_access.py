@@ -38,7 +38,7 @@ ALLOWED: dict[Access, frozenset[str]] = {
 # PUBLIC is said on purpose; a new public route must be added here by hand
 PUBLIC_ROUTES = re.compile(
     r"/$|/book/|/privacy$|/terms$|/language/|/zone$|/static/|/ws$|/healthz$|/readyz$|/account/sign-in$|/favicon|/robots"
-    r"|/api/v1/(services|specialists|slots|bookings|openapi\.json)$|/join/|/done|/booked"
+    r"|/api/v1/(services|specialists|slots|bookings|openapi\.json)$|/join/|/devices$"
 )
 
 
