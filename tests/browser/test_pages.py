@@ -114,6 +114,7 @@ async def test_the_clients_pages(served: Served, launch: Launch, screenshots: Pa
         await look.check("manage-cancel")
         await look.visit("/privacy", "privacy")
         await look.visit("/terms", "terms")
+        await look.visit("/devices", "device-test")
         await look.visit("/nowhere", "not-found", status=404)
         await look.visit("/account/sign-in", "sign-in")
 
