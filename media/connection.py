@@ -124,12 +124,13 @@ class Connection:
                 self.receive_dtls(self._early.popleft())
 
     def is_same_peer(self, peer: Peer) -> bool:
-        """Whether `peer` is the RTCPeerConnection that this connection was made for."""
-        return (
-            self.peer is not None
-            and self.peer.session_id == peer.session_id
-            and self.peer.fingerprints == peer.fingerprints
-        )
+        """Whether `peer` is the RTCPeerConnection that this connection was made for: the same certificate,
+        and the same session or, from those who number each offer anew, the same ICE credentials."""
+        known = self.peer
+        if known is None or known.fingerprints != peer.fingerprints:
+            return False
+        same_ice = (known.ufrag, known.password) == (peer.ufrag, peer.password)
+        return known.session_id == peer.session_id or same_ice
 
     def set_ice(self, ufrag: str, password: str) -> None:
         """New ICE credentials of the same peer (a restart that came without an SDP)."""
