@@ -100,7 +100,11 @@ async def test_from_the_first_page_to_the_confirmation(site: Site, service: Serv
     (ics,) = found(r'href="([^"]+\.ics)"', done)
     file = await client.get(urlsplit(ics).path)
     assert file.status == 200
-    assert (await file.read()).startswith(b"BEGIN:VCALENDAR\r\n")
+    entry = (await file.text()).replace("\r\n ", "")
+    assert entry.startswith("BEGIN:VCALENDAR\r\n")
+    assert "/join/" in entry, "the client's own calendar has the link"
+    stranger = await site.client()
+    assert "Please open the whole link" in await page(stranger, urlsplit(ics).path)
 
 
 async def test_one_service_of_one_person_needs_no_first_step(site: Site) -> None:

@@ -59,7 +59,7 @@ async def load_appointment(request: web.Request, session: AsyncSession, booking_
         booking=booking,
         offer=Offer(service, (person,), person),
         join_url=links.join_url(public_url, vault, booking.consultation_id, booking.client_participant_id),
-        ics_url=links.ics_url(public_url, vault, booking.id),
+        ics_url=f"/manage/{booking.id}/appointment.ics",
         changeable=booking.changeable_by_client(now),
         joinable=booking.consultation_status == "open" and booking.opens_at <= now < booking.closes_at,
     )

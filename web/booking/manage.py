@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from consult.booking import agenda, bookings, links
+from consult.booking.agenda import BookingView
 from consult.calendars.ics import CONTENT_TYPE, CalendarEntry, calendar_file
 from consult.errors import Conflict, Invalid, NotFound, SlotTaken
 from web.access import Access, access
@@ -186,20 +187,37 @@ def _page(
     return render(request, template, context, status)
 
 
+@routes.get("/manage/{id}/appointment.ics")
+@with_appointment
+async def own_file(request: web.Request, appointment: Appointment) -> web.StreamResponse:
+    """For the client's own calendar, with the join link in it."""
+    return _file(request, appointment.booking, appointment.join_url)
+
+
 @routes.get("/ics/{id}/{mac}.ics")
 @access(Access.CAPABILITY)
-async def appointment_file(request: web.Request) -> web.StreamResponse:
-    """The appointment for calendar programs, in the client's zone and language of the page that asks."""
+async def shared_file(request: web.Request) -> web.StreamResponse:
+    """For programs that fetch it by its address. Proxies write addresses down, so this one opens nothing else: the file
+    names the appointment's page without its secret."""
     await throttle(request, READ)
-    id, vault, settings = booking_id(request), request.app[VAULT], request.app[SETTINGS]
+    id = booking_id(request)
     if id is None:
         raise web.HTTPNotFound
     try:
         async with request.app[DATABASE].read() as session:
-            booking = await agenda.open_calendar_entry(session, vault, id, request.match_info["mac"])
+            booking = await agenda.open_calendar_entry(session, request.app[VAULT], id, request.match_info["mac"])
     except NotFound:
         raise web.HTTPNotFound from None
-    join_url = links.join_url(settings.public_url, vault, booking.consultation_id, booking.client_participant_id)
+    return _file(request, booking, f"{request.app[SETTINGS].public_url}/manage/{booking.id}")
+
+
+def _file(request: web.Request, booking: BookingView, url: str) -> web.Response:
+    """The appointment as ICS, in the client's zone."""
+    settings = request.app[SETTINGS]
+    if "#" in url:
+        description = _("Video consultation. Join here: %(url)s") % {"url": url}
+    else:
+        description = _("Video consultation. The link to join is in your confirmation e-mail.")
     entry = CalendarEntry(
         booking_id=booking.id,
         host=urlsplit(settings.public_url).hostname or "localhost",
@@ -208,8 +226,8 @@ async def appointment_file(request: web.Request) -> web.StreamResponse:
         end=booking.end,
         zone=booking.zone,
         summary=_("%(service)s with %(name)s") % {"service": booking.service_name, "name": booking.specialist_name},
-        description=_("Video consultation. Join here: %(url)s") % {"url": join_url},
-        url=join_url,
+        description=description,
+        url=url,
         organizer_name=request.app[PRACTICE].name,
         organizer_email=settings.mail_from,
         changed_at=booking.created_at,
