@@ -69,7 +69,3 @@ class Roster:
 
     def members(self, kind: Literal["web", "media"]) -> list[Member]:
         return [member for member in self._members.values() if member.kind == kind]
-
-    def has(self, node: str, instance: str) -> bool:
-        member = self._members.get(node)
-        return member is not None and member.instance == instance
