@@ -1,0 +1,236 @@
+"""What staff do on their pages, from the form to the database and back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from consult.booking import availability, bookings, services
+from consult.booking.requests import BookingRequest
+from consult.booking.services import ServiceForm
+from consult.notify import reminders
+from tests.site import Client, Site, csrf_token, open_site, path_of
+
+
+@pytest.fixture
+async def site(database_url: str, tmp_path: Path) -> AsyncIterator[Site]:
+    async with open_site(database_url, tmp_path) as site:
+        yield site
+
+
+async def form_of(client: Client, **fields: str) -> dict[str, str]:
+    return {"csrf_token": await csrf_token(client, "/account/password"), **fields}
+
+
+async def book(site: Site, hours_ahead: int = 24) -> bookings.Booked:
+    boris = site.people["boris"].id
+    async with site.database.write() as session:
+        await availability.set_weekly_hours(session, site.practice_id, boris, [[(0, 1440)]] * 7)
+        service = await services.create_service(
+            session, site.practice_id, ServiceForm(name="Visit", specialist_ids=[boris]), site.now
+        )
+        start = (site.now + timedelta(hours=hours_ahead)).replace(minute=0, second=0, microsecond=0)
+        request = BookingRequest(
+            practice_id=site.practice_id,
+            service=service.id,
+            specialist=boris,
+            start=start,
+            zone="America/New_York",
+            name="Carla Client",
+            email="carla@client.example",
+            answers={"reason": "my knee"},
+            consent=True,
+            language="en",
+        )
+        return await bookings.book(session, site.vault, request, site.now)
+
+
+async def test_weekly_hours_are_saved_and_mistakes_named(site: Site) -> None:
+    client = await site.signed_in("boris")
+    token = await csrf_token(client, "/desk/availability")
+    fields = [("csrf_token", token), ("zone", "Asia/Kolkata")]
+    # without JavaScript every day has one empty row more
+    for day in range(7):
+        rows = [("09:00", "12:00"), ("13:00", "00:00")] if day == 0 else []
+        for start, end in [*rows, ("", "")]:
+            fields += [(f"start-{day}", start), (f"end-{day}", end)]
+    saved = await client.post("/desk/availability", data=fields, allow_redirects=False)
+    assert saved.status == 303, await saved.text()
+    async with site.database.read() as session:
+        hours = await availability.hours(session, site.practice_id, site.people["boris"].id, site.now.date())
+    assert hours.zone == "Asia/Kolkata"
+    assert hours.weekly[0] == ((540, 720), (780, 1440))
+    assert hours.weekly[1:] == ((),) * 6
+    wrong = [*fields[:2], ("start-2", "15:00"), ("end-2", "11:00"), ("start-3", "09:00"), ("end-3", "")]
+    again = await client.post("/desk/availability", data=wrong)
+    assert again.status == 422
+    page = await again.text()
+    assert 'href="#day-3"' in page
+    assert 'value="15:00"' in page  # what was typed is kept
+
+
+async def test_another_day_is_added_and_removed(site: Site) -> None:
+    client = await site.signed_in("boris")
+    day = (site.now + timedelta(days=5)).date()
+    closed = await client.post(
+        "/desk/availability/exceptions",
+        data=await form_of(client, day=day.isoformat(), kind="closed", start="", end=""),
+        allow_redirects=False,
+    )
+    assert closed.status == 303
+    async with site.database.read() as session:
+        hours = await availability.hours(session, site.practice_id, site.people["boris"].id, site.now.date())
+    assert hours.exceptions == {day: ()}
+    past = await form_of(client, day="2020-01-01", kind="closed")
+    assert (await client.post("/desk/availability/exceptions", data=past)).status == 422
+    nothing = await form_of(client, day=day.isoformat(), kind="open")
+    assert (await client.post("/desk/availability/exceptions", data=nothing)).status == 422
+    removed = await form_of(client, day=day.isoformat())
+    assert (await client.post("/desk/availability/exceptions/remove", data=removed)).status == 200
+    async with site.database.read() as session:
+        hours = await availability.hours(session, site.practice_id, site.people["boris"].id, site.now.date())
+    assert hours.exceptions == {}
+
+
+async def test_a_service_is_made_and_edited(site: Site) -> None:
+    client = await site.signed_in("boris")
+    numbers = {
+        "duration_minutes": "40",
+        "step_minutes": "20",
+        "buffer_before_minutes": "0",
+        "buffer_after_minutes": "10",
+        "minimum_notice_minutes": "60",
+        "horizon_days": "30",
+        "change_deadline_minutes": "120",
+    }
+    bad = await client.post(
+        "/desk/services/new", data=await form_of(client, name="Check-up", **numbers | {"horizon_days": "many"})
+    )
+    assert bad.status == 422
+    page = await bad.text()
+    assert 'id="horizon_days-error"' in page
+    assert 'value="Check-up"' in page
+    made = await client.post("/desk/services/new", data=await form_of(client, name="Check-up", active="1", **numbers))
+    listed = await made.text()
+    address = re.search(r'href="(/desk/services/[0-9a-f]{32})"', listed)
+    assert address is not None
+    edited = await client.post(address[1], data=await form_of(client, name="Long check-up", **numbers))
+    assert "Long check-up" in await edited.text()
+    async with site.database.read() as session:
+        (offer,) = await services.list_services(session, site.practice_id, only_active=False)
+    assert offer.service.name == "Long check-up"
+    assert not offer.service.active
+    assert offer.service.buffer_after_minutes == 10
+
+
+async def test_cancelling_at_the_desk_frees_the_time_and_plans_the_mail(site: Site) -> None:
+    booked = await book(site)
+    client = await site.signed_in("boris")
+    address = f"/desk/consultations/{booked.consultation_id}"
+    page = await (await client.get(address)).text()
+    assert "my knee" in page
+    assert "America/New York" in page  # the client's own time, too
+    cancelled = await client.post(f"{address}/cancel", data=await form_of(client), allow_redirects=False)
+    assert cancelled.status == 303
+    assert "Cancelled" in await (await client.get(address)).text()
+    assert (await client.post(f"{address}/cancel", data=await form_of(client))).status == 409
+    admin = await site.signed_in("anna")
+    assert "Cancellation" in await (await admin.get(f"/admin/deliveries?booking={booked.id}")).text()
+
+
+async def test_how_it_went_can_be_said_once_it_began(site: Site) -> None:
+    booked = await book(site, hours_ahead=2)
+    client = await site.signed_in("boris")
+    address = f"/desk/consultations/{booked.consultation_id}/outcome"
+    assert (await client.post(address, data=await form_of(client, outcome="no_show"))).status == 409
+    site.now += timedelta(hours=3)
+    client = await site.signed_in("boris")
+    assert (await client.post(address, data=await form_of(client, outcome="no_show"))).status == 200
+    assert (await client.post(address, data=await form_of(client, outcome="party"))).status == 400
+
+
+async def test_waiting_is_told_as_json_and_html(site: Site) -> None:
+    client = await site.signed_in("boris")
+    answer = await (await client.get("/desk/waiting")).json()
+    assert answer["waiting"] == []
+    assert "Nobody is waiting" in answer["html"]
+
+
+async def test_an_invited_specialist_can_sign_in(site: Site) -> None:
+    admin = await site.signed_in("anna")
+    fields = {"name": "Dora Doctor", "email": "dora@staff.example", "role": "specialist", "zone": "Europe/Paris"}
+    made = await admin.post("/admin/users", data=await form_of(admin, language="en", title="Surgeon", **fields))
+    link = re.search(r'value="(http://[^"]+/account/welcome/[^"]+)"', await made.text())
+    assert link is not None
+    assert link[1].split("#")[1] not in await (await admin.get("/admin/users")).text()
+    again = await admin.post("/admin/users", data=await form_of(admin, language="en", title="", **fields))
+    assert again.status == 409
+    assert 'value="Dora Doctor"' in await again.text()
+    path, _, secret = link[1].partition("#")
+    guest = await site.client()
+    chosen = await guest.post(
+        path[path.index("/account") :],
+        data={"invitation": secret, "password": "copper-window-morning-9"},
+        allow_redirects=False,
+    )
+    assert path_of(chosen) == "/account/enrol"
+    assert (await guest.get("/account/enrol")).status == 200
+
+
+async def test_the_last_administrator_stays(site: Site) -> None:
+    admin = await site.signed_in("anna")
+    answer = await admin.post(f"/admin/users/{site.people['anna'].id}/disable", data=await form_of(admin))
+    assert answer.status == 409
+    assert (await admin.get("/admin/users")).status == 200
+
+
+async def test_reminder_rules_are_edited(site: Site) -> None:
+    booked = await book(site, hours_ahead=72)
+    admin = await site.signed_in("anna")
+    token = await csrf_token(admin, "/admin/reminders")
+    rows = [("csrf_token", token), ("amount", "2"), ("unit", "days"), ("amount", "30"), ("unit", "minutes")]
+    rows += [("amount", ""), ("unit", "hours")]
+    assert (await admin.post("/admin/reminders", data=rows, allow_redirects=False)).status == 303
+    async with site.database.read() as session:
+        enabled = [rule.minutes_before for rule in await reminders.rules(session, site.practice_id) if rule.enabled]
+    assert enabled == [2880, 30]
+    planned = await (await admin.get(f"/admin/deliveries?booking={booked.id}&status=planned")).text()
+    assert "2 days before" in planned
+    assert "1 day before" not in planned
+    wrong = [("csrf_token", token), ("amount", "90"), ("unit", "days")]
+    assert (await admin.post("/admin/reminders", data=wrong)).status == 422
+
+
+async def test_session_filters_csv_and_bad_cursors(site: Site) -> None:
+    booked = await book(site)
+    admin = await site.signed_in("anna")
+    boris = site.people["boris"]
+    address = f"/admin/sessions?status=upcoming&specialist={boris.id}&since=2026-03-01"
+    page = await (await admin.get(address)).text()
+    assert f"/admin/sessions/{booked.consultation_id}" in page
+    assert page.count('class="chip selected"') == 3
+    assert "Clear all" in page
+    narrowed = await (await admin.get(f"{address}&until=2026-03-02")).text()
+    assert f"/admin/sessions/{booked.consultation_id}" not in narrowed
+    odd = await admin.get("/admin/sessions?status=<script>&since=yesterday&quality=x&after=%00", allow_redirects=False)
+    assert odd.status in (200, 303)
+    answer = await admin.get("/admin/sessions.csv?status=upcoming")
+    rows = list(csv.DictReader(io.StringIO((await answer.text()).removeprefix("\ufeff"))))
+    assert [(row["id"], row["service"], row["specialist"]) for row in rows] == [
+        (booked.consultation_id, "Visit", boris.name)
+    ]
+    assert "Carla" not in await answer.text()
+
+
+async def test_the_account_language_comes_before_the_browsers(site: Site) -> None:
+    client = await site.signed_in("boris")
+    page = await (await client.get("/desk", headers={"Accept-Language": "ru"})).text()
+    assert '<html lang="en"' in page
+    await client.get("/language/ru?to=/desk")
+    assert '<html lang="ru"' in await (await client.get("/desk")).text()
