@@ -27,7 +27,7 @@ check: $(STAMPS)/test $(STAMPS)/node ## format, lint, types, import contracts, g
 	@$(BIN)/lint-imports --no-cache
 	@node_modules/.bin/tsc --project jsconfig.json
 	@$(BIN)/python -m signaling.generate --check
-	@$(BIN)/python -m web.i18n --check
+	@$(BIN)/python -m web.catalogues --check
 
 bench: $(STAMPS)/test $(STAMPS)/debian-test ## the figures, one JSON object per line
 	@$(BIN)/python -m tests.bench
@@ -38,7 +38,7 @@ format: $(STAMPS)/test ## format and mend what can be mended
 
 generate: $(STAMPS)/test ## write the generated files anew
 	@$(BIN)/python -m signaling.generate
-	@$(BIN)/python -m web.i18n
+	@$(BIN)/python -m web.catalogues
 
 clean: ## remove what these targets made (not data/)
 	rm -rf $(VENV) $(STAMPS) build node_modules *.egg-info
