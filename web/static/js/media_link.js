@@ -27,6 +27,7 @@ const STATS_MS = 5_000;
 // How long an ICE restart may take before both connections are built anew.
 const RESTART_MS = 4_000;
 const LAST_REBUILD_MS = 12_000;
+const SILENT_MS = 3_000;
 const REFUSED_MS = 1_000;
 const BLOCKED_MS = 12_000;
 // The estimator needs a while to find out what the uplink can do.
@@ -62,6 +63,7 @@ export class MediaLink extends Emitter {
   #buildAt = Infinity;
   #up = { received: 0, sent: 0, at: 0 };
   #down = { received: 0, at: 0 };
+  #pokedAt = 0;
   #watchedAt = 0;
   #watching = false;
   #statsAt = 0;
@@ -266,6 +268,7 @@ export class MediaLink extends Emitter {
     const received = downReport ? transportOf(downReport).bytesReceived : 0;
     if (received !== this.#down.received || !this.expectsMedia) this.#down = { received, at: now };
     this.#heal(stalled);
+    this.#pokeSilence();
 
     if (now - this.#statsAt >= STATS_MS) {
       this.#statsAt = now;
@@ -300,6 +303,15 @@ export class MediaLink extends Emitter {
       if (now - this.#connectingSince > BLOCKED_MS) this.emit('blocked', null);
     }
     this.#changed();
+  }
+
+  /** Nothing comes although somebody sends: perhaps the relay lost this connection, perhaps the other side's uplink is
+   * broken. Asking tells which, and disturbs nothing. */
+  #pokeSilence() {
+    if (this.#recovery || this.connection.state !== 'open') return;
+    if (this.#now - this.#down.at < SILENT_MS || this.#now - this.#pokedAt < 2 * SILENT_MS) return;
+    this.#pokedAt = this.#now;
+    void this.#subscriber?.resync(true);
   }
 
   /** First remedy: new ICE credentials on both, which needs no socket to begin with. */

@@ -1,5 +1,6 @@
 // The subscribe connection: the relay offers, this page answers. No DOM.
 
+import { RequestFailed } from './connection.js';
 import { Emitter } from './emitter.js';
 
 /** @typedef {import('./protocol.js').Offer} Offer */
@@ -144,12 +145,15 @@ export class Subscriber extends Emitter {
     this.pc = null;
   }
 
-  /** A failure needs nothing here: the socket's return and the watchdog ask again. @param {any} message */
+  /** A lost socket needs nothing here: its return and the watchdog ask again. When the relay does not know this
+   * connection any more, only a fresh one helps. @param {any} message */
   async #ask(message) {
     try {
       await this.request(message);
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error)) throw error;
+      if (!(error instanceof RequestFailed)) throw error;
+      const forgotten = ['no_participant', 'unavailable', 'media_unavailable', 'bad_sdp'].includes(error.code);
+      if (forgotten && !this.#closed) this.emit('broken', null);
     }
   }
 }
