@@ -89,8 +89,48 @@ def serve_demo(folder: Path, **more_environment: str) -> Iterator[Served]:
 
 @contextmanager
 def production(folder: Path, database_url: str, redis_url: str, **more_environment: str) -> Iterator[Served]:
-    """The production shape: web, media, and worker by the Procfile, PostgreSQL and Redis. The demo data is filled in
-    by a short `consult serve --demo` on the same database and keys."""
+    """The production shape: web, media, and worker by the Procfile, PostgreSQL and Redis."""
+    with _filled(folder, database_url, redis_url, **more_environment) as served:
+        with served.log.open("ab") as output:
+            honcho = subprocess.Popen(
+                [str(Path(CONSULT).with_name("honcho")), "start", "--no-colour"],
+                env=served.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+            )
+        try:
+            wait_until_ready(served.base_url, honcho, served.log)
+            served.processes["honcho"] = honcho
+            yield served
+        finally:
+            servers.end(honcho)
+
+
+@contextmanager
+def separate_processes(folder: Path, database_url: str, redis_url: str) -> Iterator[Served]:
+    """The production shape with each process under the test's own hand, to be killed and started again
+    (`start_process`): honcho would stop them all with the first that dies."""
+    with _filled(folder, database_url, redis_url) as served:
+        try:
+            for name in ("media", "web", "worker"):
+                start_process(served, name)
+            wait_until_ready(served.base_url, served.processes["web"], served.log)
+            yield served
+        finally:
+            for process in served.processes.values():
+                servers.end(process)
+
+
+def start_process(served: Served, name: str) -> None:
+    """(Re)start `consult NAME` of a served installation."""
+    more = ["--port", served.environment["PORT"]] if name == "web" else []
+    served.processes[name] = start([name, *more], served.environment, served.log)
+
+
+@contextmanager
+def _filled(folder: Path, database_url: str, redis_url: str, **more_environment: str) -> Iterator[Served]:
+    """The settings of the production shape; a short `consult serve --demo` has filled in the demo data."""
     port = servers.free_port()
     base_url = f"http://localhost:{port}"
     data_dir = folder / "data"
@@ -108,16 +148,4 @@ def production(folder: Path, database_url: str, redis_url: str, **more_environme
         "PORT": str(port),
         "PATH": f"{Path(CONSULT).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    with log.open("ab") as output:
-        honcho = subprocess.Popen(
-            [str(Path(CONSULT).with_name("honcho")), "start", "--no-colour"],
-            env=variables,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-        )
-    try:
-        wait_until_ready(base_url, honcho, log)
-        yield Served(base_url, data_dir, demo, log, variables, {"honcho": honcho})
-    finally:
-        servers.end(honcho)
+    yield Served(base_url, data_dir, demo, log, variables)
