@@ -24,6 +24,7 @@ class WebMetrics:
         self.denied = Counter(
             "consult_http_denied_total", "Requests that an access rule refused", ["rule"], registry=self.registry
         )
+        self.outbox = Gauge("consult_outbox_messages", "Messages by state", ["state"], registry=self.registry)
         self.sign_ins = Counter(
             "consult_sign_ins_total", "Sign-in steps by outcome", ["step", "outcome"], registry=self.registry
         )

@@ -234,3 +234,15 @@ async def test_the_account_language_comes_before_the_browsers(site: Site) -> Non
     assert '<html lang="en"' in page
     await client.get("/language/ru?to=/desk")
     assert '<html lang="ru"' in await (await client.get("/desk")).text()
+
+
+async def test_metrics_count_messages_and_requests_without_names(site: Site) -> None:
+    await book(site)
+    client = await site.client()
+    await client.get("/manage/" + "a" * 32)
+    text = await (await client.get("/metrics")).text()
+    assert 'consult_outbox_messages{state="due"} 2.0' in text
+    assert 'route="/manage/{' in text
+    assert "a" * 32 not in text
+    assert "consult_hub_rooms 0.0" in text
+    assert "consult_relay_packets_received" in text

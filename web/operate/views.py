@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
 from aiohttp import web
 from prometheus_client import exposition
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
+from consult.notify.models import OutboxMessage
 from web.access import Access, access
-from web.keys import CONNECT, DATABASE, METRICS, READINESS, REDIS
+from web.keys import CLOCK, CONNECT, DATABASE, METRICS, READINESS, REDIS
 
 routes = web.RouteTableDef()
+log = structlog.get_logger("operate")
 CHECK_SECONDS = 2.0
 
 
@@ -58,5 +61,27 @@ async def _answers(question: object) -> bool:
 @routes.get("/metrics")
 @access(Access.OPERATOR)
 async def metrics(request: web.Request) -> web.Response:
+    await _count_outbox(request)
     encoder, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
     return web.Response(body=encoder(request.app[METRICS].registry), headers={"Content-Type": content_type})
+
+
+async def _count_outbox(request: web.Request) -> None:
+    """`due` should be near nothing: messages wait there when no worker runs. Without a database the numbers stay."""
+    gauge = request.app[METRICS].outbox
+    try:
+        async with asyncio.timeout(CHECK_SECONDS), request.app[DATABASE].read() as session:
+            is_due = (OutboxMessage.due_at <= request.app[CLOCK]()).label("is_due")
+            rows = await session.execute(
+                select(OutboxMessage.status, is_due, func.count())
+                .where(OutboxMessage.status.in_(("planned", "claimed", "failed")))
+                .group_by(OutboxMessage.status, is_due)
+            )
+            counts = {"planned": 0, "due": 0, "failed": 0}
+            for status, due, count in rows:
+                counts["failed" if status == "failed" else "due" if due else "planned"] += count
+    except Exception as error:
+        log.warning("outbox_not_counted", error=type(error).__name__)
+        return
+    for state, count in counts.items():
+        gauge.labels(state).set(count)
