@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -10,11 +11,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from consult.record.log import SessionLog
+from signaling.effects import Now
 from signaling.hub import Hub
 from signaling.turn import ice_servers
 from web.access import Access, access
 from web.admission import DomainAdmission, DomainRecord
-from web.keys import CONNECT, DATABASE, HUB, METRICS, READINESS, SESSION_LOG, SETTINGS, VAULT, Connect
+from web.keys import CLOCK, CONNECT, DATABASE, HUB, METRICS, READINESS, SESSION_LOG, SETTINGS, VAULT, Connect
 from web.origin import client_address
 
 routes = web.RouteTableDef()
@@ -41,6 +43,7 @@ def install(app: web.Application, connect: Connect) -> None:
         ice_servers=ice_servers(settings.turn_urls, settings.turn_secret),
         public_url=settings.public_url,
         post=connect.post,
+        clock=lambda: Now(app[CLOCK](), time.monotonic()),
         client_address=client_address,
     )
     app[METRICS].registry.register(RoomsCollector(app))

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from consult.booking import availability, bookings, services
+from consult.booking import availability, bookings, links, services
 from consult.booking.requests import BookingRequest
 from consult.booking.services import ServiceForm
 from consult.notify import reminders
 from tests.site import Client, Site, csrf_token, open_site, path_of
+from web.keys import SETTINGS
 
 
 @pytest.fixture
@@ -246,3 +247,25 @@ async def test_metrics_count_messages_and_requests_without_names(site: Site) -> 
     assert "a" * 32 not in text
     assert "consult_hub_rooms 0.0" in text
     assert "consult_relay_packets_received" in text
+
+
+async def test_a_waiting_client_shows_at_the_desk(site: Site) -> None:
+    booked = await book(site, hours_ahead=2)
+    site.now = booked.start - timedelta(minutes=5)
+    guest = await site.client()
+    token = links.join_token(site.vault, booked.client_participant_id)
+    answer = await guest.post(f"/join/{booked.consultation_id}/ticket", json={"token": token})
+    assert answer.status == 200, await answer.text()
+    ticket = (await answer.json())["ticket"]
+    origin = site.app[SETTINGS].public_url
+    async with guest.ws_connect("/ws", origin=origin) as socket:
+        await socket.send_json({"type": "join", "ticket": ticket})
+        welcome = await socket.receive_json(timeout=10)
+        assert (welcome["type"], welcome["you"]["presence"]) == ("welcome", "waiting")
+        boris = await site.signed_in("boris")
+        told = await (await boris.get("/desk/waiting")).json()
+        assert told["waiting"] == [booked.client_participant_id]
+        assert "Carla Client" in told["html"]
+        assert f"/join/{booked.consultation_id}" in told["html"]
+        other = await site.signed_in("clara")
+        assert (await (await other.get("/desk/waiting")).json())["waiting"] == []
