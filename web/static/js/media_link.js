@@ -52,6 +52,8 @@ export class MediaLink extends Emitter {
   #publisher = null;
   /** @type {Subscriber | null} */
   #subscriber = null;
+  /** whose pictures are still shown while its successor connects @type {Subscriber | null} */
+  #older = null;
   #readers = { publish: new StatsReader('publish', () => null), subscribe: new StatsReader('subscribe', () => null) };
   #building = false;
   #builtAt = 0;
@@ -127,8 +129,10 @@ export class MediaLink extends Emitter {
     this.#running = false;
     this.#publisher?.close();
     this.#subscriber?.close();
+    this.#older?.close();
     this.#publisher = null;
     this.#subscriber = null;
+    this.#older = null;
     this.#recovery = null;
     this.#connectingSince = 0;
     this.everConnected = false;
@@ -181,11 +185,26 @@ export class MediaLink extends Emitter {
       request: (/** @type {any} */ message) => this.connection.request(message),
     };
     const subscriber = new Subscriber(options);
-    subscriber.on('tracks', (tracks) => {
+    // The last pictures stay on the screen until new ones can come: a closed connection's would turn black.
+    if (this.#older) old.subscriber?.close();
+    else this.#older = old.subscriber;
+    /** @type {import('./subscriber.js').RemoteTrack[]} */
+    let tracks = [];
+    const show = () => {
+      if (subscriber !== this.#subscriber || (this.#older && subscriber.state !== 'connected')) return;
       this.#down.at = this.#now;
       this.emit('tracks', tracks);
+      this.#older?.close();
+      this.#older = null;
+    };
+    subscriber.on('tracks', (received) => {
+      tracks = received;
+      show();
     });
-    subscriber.on('state', () => this.#changed());
+    subscriber.on('state', (state) => {
+      if (state === 'connected') show();
+      this.#changed();
+    });
     subscriber.on('broken', () => this.#rebuildSoon());
     this.#subscriber = subscriber;
     this.#publisher = null;
@@ -198,9 +217,7 @@ export class MediaLink extends Emitter {
     this.#up = { received: 0, sent: 0, at: this.#now };
     this.#down = { received: 0, at: this.#now };
     this.#connectingSince ||= this.#now;
-    // closed only now: the last pictures stay on the screen until new ones come
     old.publisher?.close();
-    old.subscriber?.close();
     void subscriber.startFresh();
     this.#changed();
     if (session !== this.#session) void this.#build(); // replaced while the credentials were fetched
@@ -282,7 +299,8 @@ export class MediaLink extends Emitter {
     const silentMs = Math.max(stalled ? now - this.#up.at : 0, now - this.#down.at);
     const availableOutgoing = now - this.#builtAt > RAMP_MS ? (up?.availableOutgoing ?? null) : null;
     const sendsVideo = this.media.isOn('camera');
-    this.emit('quality', qualityOf({ silentMs, availableOutgoing, sendsVideo, samples: this.#samples }));
+    const measured = qualityOf({ silentMs, availableOutgoing, sendsVideo, samples: this.#samples });
+    this.emit('quality', this.#recovery ? 'lost' : measured);
   }
 
   /** @param {boolean} stalled */
