@@ -96,10 +96,10 @@ async def _page(served: Served) -> list[Figure]:
             context = await browser.new_context()
             page = await context.new_page()
             await page.goto(served.base_url, wait_until="networkidle")
-            link = page.get_by_role("link", name=service["name"]).first
-            if await link.count():
-                await link.click()
-                await page.wait_for_load_state("networkidle")
+            # the calendar is the heaviest of the booking pages
+            await page.get_by_role("region", name=service["name"]).get_by_role("link").last.click()
+            await page.locator("a.slot").first.wait_for()
+            await page.wait_for_load_state("networkidle")
             measured = await page.evaluate(
                 """() => {
                   const [navigation] = performance.getEntriesByType('navigation');
