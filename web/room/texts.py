@@ -9,7 +9,6 @@ def call_texts(_: Callable[[str], str]) -> dict[str, str]:
     """Key → text; {places} are filled in by the page. `_` translates."""
     return {
         # the gate
-        "checking": _("One moment…"),
         "incomplete_title": _("This link is incomplete"),
         "incomplete_text": _("Please open the link in your confirmation e-mail again, or copy it as a whole."),
         "unknown_title": _("This link does not open a consultation"),
@@ -37,7 +36,6 @@ def call_texts(_: Callable[[str], str]) -> dict[str, str]:
         "asking_both": _("Please allow the camera and the microphone in your browser's question."),
         "asking_microphone": _("Please allow the microphone in your browser's question."),
         "asking_camera": _("Please allow the camera in your browser's question."),
-        "starting_camera": _("The camera is starting…"),
         "camera_off": _("Your camera is off"),
         "camera_failed": _("No picture"),
         "mute": _("Mute microphone"),
@@ -46,7 +44,6 @@ def call_texts(_: Callable[[str], str]) -> dict[str, str]:
         "camera_start": _("Turn camera on"),
         "try_again": _("Try again"),
         "level": _("Microphone level"),
-        "default_device": _("System default"),
         "no_device": _("None found"),
         "device_number": _("Device {number}"),
         "test_playing": _("Playing…"),
@@ -131,7 +128,6 @@ def call_texts(_: Callable[[str], str]) -> dict[str, str]:
         "screen_of": _("Screen of {name}"),
         "screen_caption": _("{name} is presenting"),
         "remote_reconnecting": _("{name} is reconnecting…"),
-        "remote_camera_off": _("Camera off"),
         "is_muted": _("{name} is muted"),
         "joined": _("{name} has joined"),
         "left": _("{name} has left"),
