@@ -20,7 +20,8 @@ MAX_DEPTH = 4
 MAX_REQUEST = 2**31 - 1
 
 _CLIENT_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(ClientMessage))
-_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# An unclosed string runs to the end of the text, and nothing is tried twice: every frame takes linear time.
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _encoder = msgspec.json.Encoder()
 _server_decoder = msgspec.json.Decoder(ServerMessage)
 

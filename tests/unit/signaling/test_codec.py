@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any, get_args
 
 import msgspec
@@ -249,3 +250,14 @@ def test_server_messages_survive_the_wire() -> None:
         assert decode_server(encode(message)) == message
         # Every field is written: the JavaScript side need not know the defaults.
         assert set(json.loads(encode(message))) == {"type", *message.__struct_fields__}
+
+
+@pytest.mark.parametrize("piece", ['\\"', '"', "\\", "[", '"\\', '["', "{}"])
+def test_hostile_frames_of_the_largest_size_take_no_time(piece: str) -> None:
+    for begin in ("", '"', '{"a":"'):
+        frame = begin + piece * ((MAX_MESSAGE_BYTES - len(begin)) // len(piece))
+        started = time.perf_counter()
+        with pytest.raises(ProtocolError):
+            decode(frame)
+        # a pattern that backtracks takes minutes
+        assert time.perf_counter() - started < 2
