@@ -9,12 +9,17 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 
-_EMAIL = re.compile(r"[^\s@<>\"'=,;:()\[\]]+@[^\s@<>\"',;:()\[\]]+")
+# Each pattern starts at the beginning of a run only: a long text from a stranger costs linear time.
+_EMAIL = re.compile(r"(?<![^\s@<>\"'=,;:()\[\]])[^\s@<>\"'=,;:()\[\]]+@[^\s@<>\"',;:()\[\]]+")
 # a capability, a session token, a ticket: long runs that are neither words nor plain hexadecimal ids
-_TOKEN = re.compile(r"\b[A-Za-z0-9]{32}\.[A-Za-z0-9_-]{32}\b|(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{40,}(?![A-Za-z0-9_-])")
+_TOKEN = re.compile(
+    r"\b[A-Za-z0-9]{32}\.[A-Za-z0-9_-]{32}\b"
+    r"|(?<![A-Za-z0-9_-])(?:(?=[a-z0-9_-]*[A-Z])[A-Za-z0-9_-]{32,39}|[A-Za-z0-9_-]{40,})(?![A-Za-z0-9_-])"
+)
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]+")
-_URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
+_URL_PASSWORD = re.compile(r"(?<=://)[^/@:\s]*+:[^/@\s]*@")
 _SECRET_KEYS = frozenset(
     {"password", "token", "secret", "ticket", "email", "name", "authorization", "cookie", "code", "reason", "text"}
 )
@@ -46,6 +51,21 @@ def drop_personal_data(_logger: Any, _method: str, event: MutableMapping[str, An
         elif key != "links":  # of mails that go to files: without SMTP there is no other way to see them
             event[key] = _clean(value)
     return event
+
+
+class MalformedRequests(logging.Filter):
+    """aiohttp logs a request that is no HTTP with its address and its very bytes (paths, cookies). Only that it came,
+    and what kind it was, is kept."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg, record.args = "a malformed request was refused: %s", (type(error).__name__,)
+            record.exc_info = record.exc_text = None
+        elif record.args and "request from" in str(record.msg):
+            record.msg, record.args = "a request failed", ()
+        return True
 
 
 def configure(*, terminal: bool | None = None, level: int = logging.INFO) -> None:
@@ -86,5 +106,7 @@ def configure(*, terminal: bool | None = None, level: int = logging.INFO) -> Non
     root.setLevel(level)
     # aiohttp's own access log writes raw paths; ours writes route templates
     logging.getLogger("aiohttp.access").disabled = True
+    aiohttp_server = logging.getLogger("aiohttp.server")
+    aiohttp_server.filters[:] = [MalformedRequests()]
     for noisy in ("aioice", "aiortc", "asyncio", "aiosqlite", "sqlalchemy.engine", "babel"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -28,7 +28,8 @@ def client_address(request: web.Request) -> str:
     from anybody else that header is ignored, because anybody can write it."""
     remote = request.remote or ""
     if is_loopback(remote):
-        forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+        # a proxy may append to the visitor's own header or send a line of its own after it
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ())).rpartition(",")[2].strip()
         try:
             return str(ip_address(forwarded))
         except ValueError:
@@ -36,10 +37,17 @@ def client_address(request: web.Request) -> str:
     return remote
 
 
+PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
+
+
 def is_direct_loopback(request: web.Request) -> bool:
-    """From this machine and not through a proxy."""
-    proxied = "X-Forwarded-For" in request.headers or "Forwarded" in request.headers
-    return is_loopback(request.remote) and not proxied
+    """From this machine and not through a proxy.
+
+    Where the public URL is not this machine's own name, a proxy stands in front, and one on this machine that adds no
+    header makes everybody look local: then nobody is."""
+    if urlsplit(request.app[SETTINGS].public_url).hostname not in LOOPBACK_NAMES:
+        return False
+    return is_loopback(request.remote) and not any(name in request.headers for name in PROXY_HEADERS)
 
 
 def is_https(request: web.Request) -> bool:
@@ -57,14 +65,10 @@ def is_own_origin(request: web.Request, origin: str) -> bool:
 
 
 def is_cross_site(request: web.Request) -> bool:
-    """Another site's page makes this request. Every current browser sends Origin with a POST, and Sec-Fetch-Site with
-    everything; a request without both is not a browser's, so nobody's cookies are being borrowed.
-
-    Our own forms send `Origin: null`, because our referrer policy is no-referrer (Fetch standard, "append a request
-    Origin header"); then Sec-Fetch-Site alone tells."""
+    """Another site's page makes this request. Every browser sends Origin with a POST (`null` from a sandboxed frame, and
+    then it is nobody's own), current ones Sec-Fetch-Site with everything; a request without both is not a browser's, so
+    nobody's cookies are being borrowed."""
     origin = request.headers.get("Origin")
-    if origin == "null":
-        return request.headers.get("Sec-Fetch-Site") != "same-origin"
     if origin is not None:
         return not is_own_origin(request, origin)
     return request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")

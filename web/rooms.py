@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from consult.people.attempts import network_of
 from consult.record.log import SessionLog
 from signaling.effects import Now
 from signaling.hub import Hub
@@ -44,7 +45,8 @@ def install(app: web.Application, connect: Connect) -> None:
         public_url=settings.public_url,
         post=connect.post,
         clock=lambda: Now(app[CLOCK](), time.monotonic()),
-        client_address=client_address,
+        # an IPv6 visitor has a whole /64 to come from
+        client_address=lambda request: network_of(client_address(request)),
     )
     app[METRICS].registry.register(RoomsCollector(app))
     app.cleanup_ctx.append(_run)

@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import mimetypes
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from aiohttp import web
 
@@ -59,12 +59,15 @@ class StaticFiles:
         return f"/static/v-{self.version}/{name}"
 
     def find(self, name: str) -> StaticFile | None:
-        path = (self._root / name).resolve()
-        if not path.is_relative_to(self._root) or "/." in f"/{name}":
+        if not name.isprintable() or "/." in f"/{name}" or PurePosixPath(name).as_posix() != name:
+            # one name per file: each other spelling (a//b) would be kept as a file of its own
             return None
         try:
+            path = (self._root / name).resolve()
             modified_ns = path.stat().st_mtime_ns
         except OSError:
+            return None
+        if not path.is_relative_to(self._root):
             return None
         known = self._files.get(name)
         if known is None or known.modified_ns != modified_ns:

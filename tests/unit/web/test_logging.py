@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging as standard_logging
+import time
 
 import pytest
 import structlog
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from web import logging
 
@@ -35,6 +39,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
         ("postgresql://user:secret@db/consult", "postgresql://[removed]@db/consult"),
         ("consult_0123456789012345678901234567890123456789012", "[token]"),
         ("route /desk/consultations/{consultation} in 12.5 ms", "route /desk/consultations/{consultation} in 12.5 ms"),
+        ("/ics/1/EXcnfqNyyKDKyDzqYJDSfYLDAH7YDEfA.ics", "/ics/1/[token].ics"),
         ("room 32381bdf674e422c8e072afcd83a5437", "room 32381bdf674e422c8e072afcd83a5437"),
     ],
 )
@@ -69,3 +74,30 @@ def test_tracebacks_and_other_libraries_are_clean_too(written: io.StringIO) -> N
 def test_raw_paths_are_not_logged(written: io.StringIO) -> None:
     standard_logging.getLogger("aiohttp.access").info("GET /ics/1/secret.ics")
     assert written.getvalue() == ""
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", "://", "a:", "Bearer ", "a@", "A-", "a-A"])
+def test_a_long_text_from_a_stranger_takes_no_time(piece: str) -> None:
+    started = time.perf_counter()
+    for begin in ("", "://", "x" * 32 + "."):
+        logging.scrub(begin + piece * (40_000 // len(piece)))
+    # a pattern that backtracks takes half a minute
+    assert time.perf_counter() - started < 3
+
+
+async def test_a_request_that_is_no_http_leaves_no_trace_of_its_sender(written: io.StringIO) -> None:
+    app = web.Application()
+    async with TestServer(app) as server:
+        for request in (
+            b"GET /ics/1/EXcnfqNyyKDKyDzqYJDSfYLDAH7YDEfA.ics\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: x\r\nCookie: consult_manage=canary\x00\r\n\r\n",
+        ):
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(request)
+            assert (await reader.readline()).endswith(b"400 Bad Request\r\n")
+            writer.close()
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert len(lines) == 2
+    assert all(line["event"].startswith("a malformed request was refused") for line in lines)
+    for trace in ("127.0.0.1", "EXcnfqNyyKDKyDzqYJDSfYLDAH7YDEfA", "canary", "Traceback"):
+        assert trace not in written.getvalue()

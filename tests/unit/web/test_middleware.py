@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from sqlalchemy.exc import OperationalError
+from yarl import URL
 
 from consult.db import Base, Database
 from consult.errors import Invalid, Problem, SlotTaken, TooMany
@@ -20,7 +21,8 @@ from signaling.directory import LocalDirectory
 from signaling.relay_pool import LocalPool
 from web.access import Access, access, check_every_route
 from web.app import Parts, create_app
-from web.keys import Connect, PracticeInfo
+from web.keys import STATIC, Connect, PracticeInfo
+from web.origin import client_address
 
 routes = web.RouteTableDef()
 
@@ -41,6 +43,8 @@ async def trial(request: web.Request) -> web.Response:
             raise OperationalError("SELECT", {}, ConnectionRefusedError())
         case "crash":
             raise RuntimeError("secret detail")
+        case "address":
+            return web.Response(text=client_address(request))
     return web.Response(text="fine")
 
 
@@ -160,7 +164,7 @@ async def test_every_answer_carries_the_security_headers(client: TestClient) -> 
         assert "default-src 'none'" in headers["Content-Security-Policy"]
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Referrer-Policy"] == "same-origin"
         assert "camera=(self)" in headers["Permissions-Policy"]
         assert "Server" not in headers
         assert "Strict-Transport-Security" not in headers
@@ -202,6 +206,35 @@ async def test_metrics_are_for_this_machine_or_the_token(tmp_path: Path, client:
         good = await guarded.get("/metrics", headers={"Authorization": f"Bearer {'m' * 24}"})
         assert good.status == 200
         assert "consult_http_requests_total" in await good.text()
+
+
+async def test_behind_a_proxy_nobody_is_local(tmp_path: Path) -> None:
+    """A proxy on this machine that adds no header would make the whole internet look local."""
+    app = make_app(tmp_path, CONSULT_PUBLIC_URL="https://consult.example")
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/metrics")).status == 401
+        answers = [(await client.post("/api/v1/bookings", json={})).status for _ in range(31)]
+        assert answers[-1] == 429
+
+
+async def test_the_last_proxys_word_counts(client: TestClient) -> None:
+    """However the proxy adds it: appended to what the visitor wrote, or as a header of its own."""
+    for headers in (
+        [("X-Forwarded-For", "198.51.100.1, 203.0.113.9")],
+        [("X-Forwarded-For", "198.51.100.1"), ("X-Forwarded-For", "203.0.113.9")],
+    ):
+        answer = await client.get("/trial/address", headers=headers)
+        assert await answer.text() == "203.0.113.9"
+
+
+async def test_a_static_file_has_one_name(client: TestClient) -> None:
+    """Every other spelling would be read, compressed and kept anew."""
+    files = client.server.app[STATIC]  # type: ignore[attr-defined]
+    assert (await client.get("/static/css/app.css")).status == 200
+    known = len(files._files)
+    for name in ("css//app.css", "css///app.css", "css/app.css/", "/css/app.css", "css/a%00b", "css/" + "x" * 4_000):
+        assert (await client.get(URL(f"/static/{name}", encoded=True))).status == 404, name
+    assert len(files._files) == known
 
 
 async def test_static_files_are_hashed_compressed_and_stay_in_their_folder(client: TestClient) -> None:
