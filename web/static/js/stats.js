@@ -20,16 +20,21 @@ export const AUDIO_TARGET_BPS = 32_000;
 export function transportOf(report) {
   /** @type {Transport} */
   const found = { bytesSent: 0, bytesReceived: 0, availableOutgoing: null, rtt_ms: null };
+  // Firefox counts the bytes of each candidate pair only
+  const pairs = { bytesSent: 0, bytesReceived: 0 };
   for (const entry of report.values()) {
     if (entry.type === 'transport') {
       found.bytesSent += entry.bytesSent ?? 0;
       found.bytesReceived += entry.bytesReceived ?? 0;
-    } else if (entry.type === 'candidate-pair' && entry.nominated && entry.state === 'succeeded') {
+    } else if (entry.type === 'candidate-pair') {
+      pairs.bytesSent += entry.bytesSent ?? 0;
+      pairs.bytesReceived += entry.bytesReceived ?? 0;
+      if (!entry.nominated || entry.state !== 'succeeded') continue;
       found.availableOutgoing = entry.availableOutgoingBitrate ?? found.availableOutgoing;
       if (entry.currentRoundTripTime !== undefined) found.rtt_ms = entry.currentRoundTripTime * 1000;
     }
   }
-  return found;
+  return found.bytesSent || found.bytesReceived ? found : { ...found, ...pairs };
 }
 
 /** @param {number | undefined} value @param {number} low @param {number} high @returns {number | null} */
