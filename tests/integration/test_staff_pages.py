@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientWebSocketResponse
+from sqlalchemy import update
 
 from consult.booking import availability, bookings, links, services
+from consult.booking.models import Service
 from consult.booking.requests import BookingRequest
 from consult.booking.services import ServiceForm
 from consult.notify import reminders
@@ -249,8 +254,9 @@ async def test_metrics_count_messages_and_requests_without_names(site: Site) -> 
     assert "consult_relay_packets_received" in text
 
 
-async def test_a_waiting_client_shows_at_the_desk(site: Site) -> None:
-    booked = await book(site, hours_ahead=2)
+@asynccontextmanager
+async def in_the_waiting_room(site: Site, booked: bookings.Booked) -> AsyncIterator[ClientWebSocketResponse]:
+    """The client's open socket, five minutes before the appointment."""
     site.now = booked.start - timedelta(minutes=5)
     guest = await site.client()
     token = links.join_token(site.vault, booked.client_participant_id)
@@ -262,6 +268,43 @@ async def test_a_waiting_client_shows_at_the_desk(site: Site) -> None:
         await socket.send_json({"type": "join", "ticket": ticket})
         welcome = await socket.receive_json(timeout=10)
         assert (welcome["type"], welcome["you"]["presence"]) == ("welcome", "waiting")
+        yield socket
+
+
+async def sent_out(socket: ClientWebSocketResponse) -> str:
+    """The reason of the message that ends the client's stay."""
+    async with asyncio.timeout(10):
+        while True:
+            message = await socket.receive_json()
+            if message["type"] == "ended":
+                return str(message["reason"])
+
+
+async def test_a_cancellation_at_the_desk_sends_the_waiting_client_home(site: Site) -> None:
+    booked = await book(site, hours_ahead=2)
+    boris = await site.signed_in("boris")
+    async with in_the_waiting_room(site, booked) as socket:
+        address = f"/desk/consultations/{booked.consultation_id}/cancel"
+        assert (await boris.post(address, data=await form_of(boris), allow_redirects=False)).status == 303
+        assert await sent_out(socket) == "cancelled"
+
+
+async def test_a_client_who_cancels_in_another_window_leaves_the_waiting_room(site: Site) -> None:
+    booked = await book(site, hours_ahead=2)
+    async with site.database.write() as session:
+        await session.execute(update(Service).values(change_deadline_minutes=0))
+    browser = await site.client()
+    base = f"/manage/{booked.id}"
+    token = links.manage_url("", site.vault, booked.id).partition("#")[2]
+    assert (await browser.post(f"{base}/open", json={"token": token})).status == 204
+    async with in_the_waiting_room(site, booked) as socket:
+        assert (await browser.post(f"{base}/cancel", data={}, allow_redirects=False)).status == 303
+        assert await sent_out(socket) == "cancelled"
+
+
+async def test_a_waiting_client_shows_at_the_desk(site: Site) -> None:
+    booked = await book(site, hours_ahead=2)
+    async with in_the_waiting_room(site, booked):
         boris = await site.signed_in("boris")
         told = await (await boris.get("/desk/waiting")).json()
         assert told["waiting"] == [booked.client_participant_id]

@@ -24,7 +24,7 @@ from web.booking.appointment import Appointment, load_appointment
 from web.booking.capability import booking_id, give_capability, holds_capability
 from web.booking.offers import TimeChoice, build_picker, parse_start
 from web.i18n import gettext as _
-from web.keys import CLOCK, DATABASE, PRACTICE, SETTINGS, VAULT
+from web.keys import CLOCK, DATABASE, HUB, PRACTICE, SETTINGS, VAULT
 from web.pages import moment, reader_zone, render
 from web.responses import problem, utc_text
 
@@ -100,6 +100,8 @@ async def cancel(request: web.Request, appointment: Appointment) -> web.StreamRe
             await bookings.cancel(
                 session, request.app[PRACTICE].id, appointment.id, bookings.CLIENT, request.app[CLOCK]()
             )
+        # after the commit: nobody who is sent out can come back in
+        await request.app[HUB].end(appointment.booking.consultation_id, "cancelled")
     except Conflict as error:
         if error.code != "already_cancelled":
             return _page(request, "booking/manage.html", appointment, message=_(error.message), status=409)

@@ -21,7 +21,7 @@ from web.desk import week as weeks
 from web.desk.waiting import WaitingClient, waiting_clients
 from web.forms import Form, problems_by_field
 from web.i18n import gettext, valid_zone
-from web.keys import CLOCK, DATABASE, VAULT
+from web.keys import CLOCK, DATABASE, HUB, VAULT
 from web.pages import reader_zone, render, render_text
 
 routes = web.RouteTableDef()
@@ -153,7 +153,7 @@ def _consultation_page(
 
 async def own_booking(request: web.Request, session: AsyncSession) -> BookingView:
     """The booking behind `{consultation}`. Another specialist's or practice's does not exist for the caller."""
-    missing = NotFound("There is no such appointment.")
+    missing = NotFound("This appointment does not exist.")
     booking_id = await session.scalar(
         select(Consultation.booking_id).where(Consultation.id == request.match_info["consultation"][:64])
     )
@@ -177,6 +177,8 @@ async def cancel(request: web.Request) -> web.StreamResponse:
     async with request.app[DATABASE].write() as session:
         booking = await own_booking(request, session)
         await bookings.cancel(session, booking.practice_id, booking.id, _actor(request), request.app[CLOCK]())
+    # after the commit: nobody who is sent out can come back in
+    await request.app[HUB].end(booking.consultation_id, "cancelled")
     raise web.HTTPSeeOther(f"/desk/consultations/{booking.consultation_id}?done=cancelled")
 
 
