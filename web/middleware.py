@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode
 import structlog
 from aiohttp import hdrs, web
 
-from consult.errors import Refused
+from consult.errors import Refused, TooMany
 from web import i18n
 from web.access import STAFF_ROLES, Access, Denied, SignInNeeded, rule_of
 from web.account.sessions import load_api_caller, load_identity
@@ -113,7 +113,10 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Refused as refusal:
         if wants_json(request):
             return problem_of(refusal)
-        return error_page(request, refusal.status, i18n.gettext(refusal.message))
+        page = error_page(request, refusal.status, i18n.gettext(refusal.message))
+        if isinstance(refusal, TooMany):
+            page.headers["Retry-After"] = str(refusal.retry_after_seconds)
+        return page
     except web.HTTPException as error:
         if error.status < 400 or error.content_type == "application/problem+json":
             raise
@@ -247,7 +250,10 @@ async def _check_csrf(request: web.Request) -> None:
 
 
 async def security_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Set when a response starts. Nothing inline, nothing from elsewhere, no framing, no referrer."""
+    """Set when a response starts. Nothing inline, nothing from elsewhere, no framing.
+
+    No referrer for other sites. For our own pages there must be one: under `no-referrer` a browser's own forms would
+    come with `Origin: null` (Fetch standard, "append a request Origin header"), which tells nothing."""
     headers = response.headers
     settings = request.app[SETTINGS]
     sockets = "ws" + settings.public_url.removeprefix("http")
@@ -258,7 +264,7 @@ async def security_headers(request: web.Request, response: web.StreamResponse) -
         "manifest-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     )
     headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Referrer-Policy", "same-origin")
     headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
     headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     headers.setdefault("X-Frame-Options", "DENY")

@@ -135,6 +135,8 @@ async def test_a_domain_error_is_a_problem_document_for_scripts(client: TestClie
     assert (await (await client.get("/api/trial/taken")).json())["alternatives"] == []
     many = await client.get("/api/trial/many")
     assert (many.status, many.headers["Retry-After"]) == (429, "17")
+    page = await client.get("/trial/many", headers={"Accept": "text/html"})
+    assert (page.status, page.headers["Retry-After"], page.content_type) == (429, "17", "text/html")
 
 
 async def test_a_domain_error_is_a_page_for_people(client: TestClient) -> None:
