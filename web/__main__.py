@@ -95,6 +95,8 @@ def _port(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. 0: done; 1: it failed; 2: wrong use or a wrong environment variable."""
     given = parser().parse_args(arguments)
+    # whatever is written (the database, its journal, mails, keys) holds personal data or secrets: the owner's only
+    os.umask(0o077)
     logging.configure()
     try:
         return _dispatch(given)

@@ -90,7 +90,7 @@ async def ground(settings: Settings, *, migrate: bool, with_demo: bool = False) 
     if not migrate and not settings.keys_file.exists():
         # one process making keys that the others do not have would seal what nobody can open
         raise SettingsError("CONSULT_KEYS", "expected the path of the key file; make one with `consult keys create`")
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     vault = Vault(load_keys(settings))
     if migrate:
         await upgrade_async(settings.database_url)

@@ -177,7 +177,7 @@ class FileChannel:
         log.info("mail_written", file=str(path), links=list(mail.letter.links))
 
     def _write(self, name: str, content: bytes) -> Path:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._directory / f"{name}.eml"
         # two workers may write one message at once: each has a file of its own until the rename
         temporary = self._directory / f".{name}.{os.getpid()}.{id(content)}"

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -151,6 +152,12 @@ def test_serve_with_demo_data_starts_twice_and_stops_gracefully(tmp_path: Path) 
         assert stat.S_IMODE(demo_file.stat().st_mode) == 0o600
         first = json.loads(demo_file.read_text())
         assert first["base_url"] == served.base_url
+        patience = time.monotonic() + 60
+        while not list(served.data_dir.glob("outbox/*.eml")):
+            assert time.monotonic() < patience, "the worker writes no mail"
+            time.sleep(0.1)
+        for path in (served.data_dir, *served.data_dir.rglob("*")):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, f"others may read {path.name}"
         with urllib.request.urlopen(f"{served.base_url}/healthz") as answer:
             assert answer.status == 200
         output = served.log.read_text()

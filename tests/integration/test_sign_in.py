@@ -92,6 +92,16 @@ async def test_guessing_is_limited(site: Site) -> None:
     await site.signed_in("boris")
 
 
+async def test_another_spelling_of_an_address_is_no_other_account(site: Site) -> None:
+    client = await site.client()
+    spellings = ("boris@staff.example", "BORIS@staff.example", "ｂoris@staff.example", "boris@ｓtaff.example")
+    statuses = [
+        (await client.post("/account/sign-in", data={"email": spelling, "password": "x"})).status
+        for spelling in (*spellings, *spellings)
+    ]
+    assert statuses == [422] * 5 + [429] * 3
+
+
 async def test_guessing_codes_is_limited(site: Site) -> None:
     client = await site.client()
     await client.post("/account/sign-in", data={"email": "anna@staff.example", "password": PASSWORD})

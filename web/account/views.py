@@ -58,7 +58,8 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
     email, password = form.text("email"), form.secret("password")
     target = safe_target(form.text("next"), "")
     app = request.app
-    who = {"account": email, "address": client_address(request)}
+    # counted as the look-up reads it: no other spelling of an address is another account
+    who = {"account": app[VAULT].email_index(email).hex(), "address": client_address(request)}
     try:
         await app[ATTEMPTS].spend(SIGN_IN, **who)
     except TooMany as error:
