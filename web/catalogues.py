@@ -53,7 +53,7 @@ def extract() -> Catalog:
             "web",
             [("templates/**.html", babel_extract), ("**.py", "python")],
             {"templates/**.html": TEMPLATE_OPTIONS},
-            {},
+            {name: place for name, place in DOMAIN_KEYWORDS.items() if name != "__init__"},
         ),
         ("consult", [("**.py", "python")], {}, DOMAIN_KEYWORDS),
     ):

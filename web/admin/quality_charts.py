@@ -55,10 +55,12 @@ def charts_of(detail: queries.SessionDetail, zone: str) -> list[Chart]:
         return [line for line in found if any(item is not None for _, item in line.points)][:4]
 
     def kbit(value: float) -> str:
-        return f"{number(value / 1000)} kbit/s" if value < 1_000_000 else f"{number(value / 1e6, 1)} Mbit/s"
+        if value < 1_000_000:
+            return gettext("%(number)s kbit/s") % {"number": number(value / 1000)}
+        return gettext("%(number)s Mbit/s") % {"number": number(value / 1e6, 1)}
 
     def milliseconds(value: float) -> str:
-        return f"{number(value)} ms"
+        return gettext("%(number)s ms") % {"number": number(value)}
 
     def percent(value: float) -> str:
         return f"{number(value, 1)} %"

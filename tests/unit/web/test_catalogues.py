@@ -21,6 +21,7 @@ def test_texts_are_found_everywhere() -> None:
         "Confirm booking",  # a template
         "Morning",  # page code
         "Please choose a time zone from the list.",  # a field's problem in the domain
+        "Please choose a date.",  # a field's problem in page code
         "This time has just been taken. Please choose another one.",  # an error's own text
         "Hello %(name)s,",  # a mail
         "Unmute microphone",  # a script's text
