@@ -65,9 +65,9 @@ def is_own_origin(request: web.Request, origin: str) -> bool:
 
 
 def is_cross_site(request: web.Request) -> bool:
-    """Another site's page makes this request. Every browser sends Origin with a POST (`null` from a sandboxed frame, and
-    then it is nobody's own), current ones Sec-Fetch-Site with everything; a request without both is not a browser's, so
-    nobody's cookies are being borrowed."""
+    """Another site's page makes this request. Every browser sends Origin with a POST (`null` from a sandboxed frame, so
+    not ours), current ones Sec-Fetch-Site with everything; a request without both is not a browser's, so nobody's
+    cookies are being borrowed."""
     origin = request.headers.get("Origin")
     if origin is not None:
         return not is_own_origin(request, origin)
