@@ -208,8 +208,10 @@ class Connection:
             self._install(keys)
         except (KeyError, ValueError):
             # The plane refuses what no packet can carry; a peer that negotiated such a thing gets no further.
+            # It is told, because for the peer the handshake has succeeded: without a word it would wait for media.
             core.dropped["install_error"] += 1
             log.exception("installing transport %d", self.number)
+            await dtls.close()
             self.abandon()
 
     def _install(self, keys: SrtpKeys) -> None:

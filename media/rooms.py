@@ -258,9 +258,8 @@ class Rooms:
             self._refresh(room, subscription)
 
         connection = self._connection("subscribe", on_ready, on_state, on_return)
-        subscription = Subscription(
-            connection, self.core.plane, self._forward_numbers, old.revision if old is not None else 0
-        )
+        revision = old.revision if old is not None else 0
+        subscription = Subscription(connection, self.core.plane, self._forward_numbers, self.track_owners, revision)
         if old is not None:
             subscription.paused = old.paused
         self.owners[connection.number] = Owner(room, participant, None, subscription)

@@ -4,7 +4,7 @@ forwards."""
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from media import negotiation, sdp
@@ -43,13 +43,16 @@ class Offered:
 
 class Subscription:
     """See the module docstring. The relay decides when to `offer`; `numbers` yields fresh plane forward
-    numbers.
+    numbers; `feeds` are the plane tracks that exist now: a track can be in the room without one, while its
+    publisher is away or coming back.
 
     fixed: the slots of a WHEP viewer. They came with its offer, never grow and keep their forwards while the
     publisher is away.
     """
 
-    def __init__(self, connection: Connection, plane: Plane, numbers: Iterator[int], revision: int = 0) -> None:
+    def __init__(
+        self, connection: Connection, plane: Plane, numbers: Iterator[int], feeds: Container[int], revision: int = 0
+    ) -> None:
         self.connection = connection
         self.revision = revision
         self.slots: list[Slot] = []
@@ -65,6 +68,7 @@ class Subscription:
         self._sources: dict[str, int] = {}  # track id → plane track
         self._plane = plane
         self._numbers = numbers
+        self._feeds = feeds
         connection.extensions = negotiation.own_extensions()
 
     # ---- tracks come and go ----
@@ -98,6 +102,7 @@ class Subscription:
             if forward.track.id == track_id and forward.plane_track != plane_track:
                 forward.plane_track = plane_track
                 self._plane.set_source(forward.number, plane_track)
+        self.sync()  # a section may have waited for this feed
 
     def remove(self, track_id: str) -> bool:
         """A track that is gone. Returns whether that needs an offer."""
@@ -172,7 +177,8 @@ class Subscription:
         self.connection.set_peer(peer)
 
     def sync(self) -> None:
-        """Make the plane forward what was negotiated; a no-op until the connection is installed."""
+        """Make the plane forward what was negotiated and has a feed; a no-op until the connection is
+        installed."""
         if not self.connection.installed:
             return
         for slot in self.slots:
@@ -180,6 +186,8 @@ class Subscription:
             if slot.track is None or spec is None:
                 continue
             plane_track = self._sources[slot.track.id]
+            if plane_track not in self._feeds:
+                continue  # replace_source comes back to it
             forward = self.forwards.get(slot.mid)
             if forward is None:
                 number = next(self._numbers)

@@ -88,12 +88,14 @@ class Viewer:
         self.name = name
         self.pc = RTCPeerConnection()
         self.frames = {"audio": 0, "video": 0}
+        self.answered = 0
         self.pc.on("track", self._on_track)
 
     async def offered(self, event: SubscribeOffer) -> None:
         await self.pc.setRemoteDescription(RTCSessionDescription(event.offer, "offer"))
         await self.pc.setLocalDescription(await self.pc.createAnswer())
         await self.relay.answer(ROOM, self.name, event.revision, self.pc.localDescription.sdp)
+        self.answered += 1
 
     async def watch(self, publisher: str) -> str:
         self.pc.addTransceiver("audio", direction="recvonly")
@@ -229,6 +231,28 @@ async def test_a_publisher_who_comes_back_keeps_its_tracks_and_the_viewer_its_se
         assert it.events.states("anna", "publish") == ["connecting", "connected", "connected"] or (
             it.events.states("anna", "publish") == ["connecting", "connected"]
         )
+
+
+async def test_a_viewer_who_connects_while_the_publisher_is_away_sees_it_when_it_is_back() -> None:
+    """Its tracks linger without a feed: a connection that becomes ready then waits, and is not given up."""
+    async with lab(linger_s=60) as it:
+        anna = await it.publisher("anna")
+        await eventually(lambda: len(it.events.of(TrackAdded)) == 2)
+        await anna.pc.close()
+        await eventually(lambda: it.events.states("anna", "publish")[-1] == "closed")
+        viewer = await it.viewer("ben")
+        await eventually(lambda: it.events.states("ben", "subscribe")[-1] == "connected")
+        # A renegotiation meanwhile finds the same.
+        await it.relay.subscribe(ROOM, "ben")
+        await eventually(lambda: viewer.answered == 2)
+        camera = next(e.track for e in it.events.of(TrackAdded) if e.track.kind == "video")
+        await it.relay.set_paused(ROOM, "ben", camera.id, True)
+        await it.relay.set_paused(ROOM, "ben", camera.id, False)
+        await it.publisher("anna")
+        await eventually(viewer.sees())
+        assert it.events.states("ben", "subscribe") == ["connecting", "connected"]
+        assert it.relay.snapshot()["dropped"].get("install_error", 0) == 0
+        assert it.relay.snapshot()["dropped"].get("control_error", 0) == 0
 
 
 async def test_a_track_that_came_back_without_media_goes_when_the_offer_drops_it() -> None:
