@@ -75,7 +75,7 @@ def test_after_the_deadline_the_letter_does_not_offer_a_change() -> None:
     after = templates.write(APPOINTMENT, same, START - timedelta(hours=1))
     assert "https://linden.example/manage/1#m" in before.links
     assert after.links == ("https://linden.example/join/1#s",)
-    assert "call the practice" in after.plain
+    assert "contact the practice" in after.plain
 
 
 @pytest.mark.parametrize("name", ["Win http://evil.example", "www.evil.example", "a@evil.example", "<b>", ""])
