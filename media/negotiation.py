@@ -21,20 +21,20 @@ from media.sdp import Codec, Description, Section, bad_sdp
 MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
 TRANSPORT_CC_URI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
-VIDEO_ORIENTATION_URI = "urn:3gpp:video-orientation"
 
 _EXTENSION_FIELDS = {
     MID_URI: "mid",
     TRANSPORT_CC_URI: "transport_cc",
     AUDIO_LEVEL_URI: "audio_level",
-    VIDEO_ORIENTATION_URI: "video_orientation",
 }
+# Not urn:3gpp:video-orientation: Firefox does not read it, and would show a phone's upright picture lying on its side.
+# A sender without it turns the picture itself, before encoding.
 _KIND_EXTENSIONS: dict[Kind, tuple[str, ...]] = {
     "audio": (MID_URI, TRANSPORT_CC_URI, AUDIO_LEVEL_URI),
-    "video": (MID_URI, TRANSPORT_CC_URI, VIDEO_ORIENTATION_URI),
+    "video": (MID_URI, TRANSPORT_CC_URI),
 }
 # Ids of the relay's own offers.
-_OWN_EXTENSIONS = {MID_URI: 1, TRANSPORT_CC_URI: 2, AUDIO_LEVEL_URI: 3, VIDEO_ORIENTATION_URI: 4}
+_OWN_EXTENSIONS = {MID_URI: 1, TRANSPORT_CC_URI: 2, AUDIO_LEVEL_URI: 3}
 _OPUS, _VP8, _RTX = 111, 96, 97
 # Exactly one of transport-cc and REMB: a browser that is offered both is ambiguous.
 _FEEDBACK: dict[Kind, tuple[str, ...]] = {

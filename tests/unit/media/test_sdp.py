@@ -19,6 +19,7 @@ FOLDER = Path(__file__).parent / "sdp"
 CHROMIUM = (FOLDER / "chromium_publish.sdp").read_text()
 CHROMIUM_RECEIVE = (FOLDER / "chromium_receive.sdp").read_text()
 FIREFOX = (FOLDER / "firefox_publish.sdp").read_text()
+FIREFOX_ANSWER = (FOLDER / "firefox_answer.sdp").read_text()
 LOCAL = Local(
     ufrag="relayuf1",
     password="relaypassword0123456789a",
@@ -64,14 +65,16 @@ class TestPublish:
         assert audio.spec.extensions.mid == video.spec.extensions.mid == 4
         assert video.spec.extensions.transport_cc == 3
         assert video.spec.extensions.abs_send_time == 0
-        assert video.spec.extensions.video_orientation == 13
+        assert video.spec.extensions.video_orientation == 0, "offered (13) and left: Firefox would not turn the picture"
+        assert "urn:3gpp:video-orientation" in CHROMIUM
+        assert "urn:3gpp:video-orientation" not in answer_to(CHROMIUM)
 
     def test_firefox_has_other_payload_types_and_a_bundle_only_section(self) -> None:
         peer, (audio, video) = negotiation.accept_publish(sdp.parse(FIREFOX))
-        assert peer.fingerprints[0][1].startswith("4B:5F")  # from the session level
+        assert peer.fingerprints[0][1].startswith("26:A1")  # from the session level
         assert (audio.spec.payload_type, video.spec.payload_type, video.spec.rtx_payload_type) == (109, 120, 124)
-        assert (video.ssrc, video.rtx_ssrc) == (1904338231, 2471090034)
-        assert video.spec.extensions.transport_cc == 7
+        assert (video.ssrc, video.rtx_ssrc) == (4275005326, 103900446)
+        assert audio.spec.extensions.transport_cc == video.spec.extensions.transport_cc == 7
 
     @pytest.mark.parametrize("offer", [CHROMIUM, FIREFOX])
     def test_the_answer_is_read_by_another_implementation(self, offer: str) -> None:
@@ -209,6 +212,13 @@ class TestSubscribe:
         assert (video.extensions.mid, video.extensions.transport_cc) == (1, 2)
         assert forwards["0"].rtx_ssrc is None
 
+    def test_firefox_answers_with_what_was_offered(self) -> None:
+        _, forwards = negotiation.accept_subscribe(sdp.parse(FIREFOX_ANSWER), self.slots()[:2], ["0", "1"])
+        assert set(forwards) == {"0", "1"}
+        video = forwards["1"]
+        assert (video.payload_type, video.rtx_payload_type, video.extensions.transport_cc) == (96, 97, 2)
+        assert video.rtx_ssrc is not None
+
     def test_a_refused_retransmission_or_extension_is_left_out(self) -> None:
         answer = self.answer().replace("SAVPF 96 97", "SAVPF 96")
         answer = answer.replace("a=extmap:2 ", "a=x-extmap:2 ").replace("a=rtpmap:97 rtx/90000\r\n", "")
@@ -297,7 +307,7 @@ class TestHostile:
     @settings(max_examples=300)
     @given(
         seed=st.integers(0, 2**32),
-        original=st.sampled_from([CHROMIUM, FIREFOX, CHROMIUM_RECEIVE]),
+        original=st.sampled_from([CHROMIUM, FIREFOX, CHROMIUM_RECEIVE, FIREFOX_ANSWER]),
         edits=st.integers(1, 12),
     )
     def test_mutated_browser_offers(self, seed: int, original: str, edits: int) -> None:
