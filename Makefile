@@ -61,7 +61,7 @@ $(STAMPS)/test: pyproject.toml | $(STAMPS)/venv
 	@touch $@ $(STAMPS)/run
 
 $(STAMPS)/debian-test: .ci/debian
-	@.ci/debian chromium postgresql redis-server:redis-server coturn:turnserver
+	@.ci/debian chromium firefox-esr postgresql redis-server:redis-server coturn:turnserver
 	@touch $@
 
 $(STAMPS)/node: package.json package-lock.json
