@@ -276,7 +276,7 @@ class Hub:
         await self._homes.end(consultation, reason)
 
     async def remove(self, consultation: str, participant: str, reason: EndReason) -> None:
-        """Close one participant's place (a withdrawn login: `cancelled`; by staff: `removed`)."""
+        """Close one participant's place (a withdrawn login: `signed_out`; by staff: `removed`)."""
         await self._homes.remove(consultation, participant, reason)
 
     async def attach(self, grant: Grant) -> None:

@@ -38,7 +38,9 @@ Role = Literal["specialist", "client", "participant", "viewer"]
 Kind = Literal["audio", "video"]
 Source = Literal["camera", "microphone", "screen", "screen_audio"]
 Presence = Literal["waiting", "joined", "reconnecting"]
-EndReason = Literal["finished", "left", "refused", "removed", "cancelled", "expired", "replaced", "server"]
+EndReason = Literal[
+    "finished", "left", "refused", "removed", "signed_out", "cancelled", "expired", "replaced", "server"
+]
 ErrorCode = Literal[
     "malformed",
     "unknown_type",

@@ -323,12 +323,13 @@ class Room(RoomState):
         return [LogEvent(seat.id, "reconnecting", now.wall, "socket_lost"), *self._tell_others(seat)]
 
     def remove(self, participant: str, reason: EndReason, now: Now) -> list[Effect]:
-        """Send someone away (refused, removed) or end a place that is no more valid (cancelled)."""
+        """Send someone away (refused, removed) or end a place that is no more valid (cancelled, signed_out)."""
         seat = self.seats.get(participant)
         if seat is None or self.over:
             return []
         self._sent_away.add(seat.id)
-        effects: list[Effect] = [NoteAdmission(seat.id, False, now.wall)] if reason != "cancelled" else []
+        sent_away = reason in ("refused", "removed")
+        effects: list[Effect] = [NoteAdmission(seat.id, False, now.wall)] if sent_away else []
         return [*effects, *self._dismiss(seat, reason, now), *self._after_leaving(now)]
 
     def detach(self, participant: str, now: Now) -> list[Effect]:

@@ -169,6 +169,8 @@ async def find_seat(
     if row is None:
         raise NotFound(_NO_SUCH)
     participant, consultation = row
+    if not await _may_sit(session, participant):
+        raise NotFound(_NO_SUCH)
     return await _seat(session, vault, participant), consultation
 
 
@@ -224,6 +226,8 @@ async def regrant(session: AsyncSession, vault: Vault, participant_id: str, now:
     participant, consultation = row
     if phase_of(consultation, now) != "open":
         raise TicketRefused("closed")
+    if not await _may_sit(session, participant):
+        raise TicketRefused("bad_ticket")
     return _grant(await _seat(session, vault, participant), participant, consultation)
 
 
@@ -349,6 +353,11 @@ def phase_of(consultation: Consultation, now: datetime) -> Phase:
 def closing(consultation: Consultation) -> datetime:
     """Until when it can be joined: 15 minutes after the end, OVERRUN later for one that has begun."""
     return consultation.closes_at + (OVERRUN if consultation.started_at is not None else timedelta())
+
+
+async def _may_sit(session: AsyncSession, participant: Participant) -> bool:
+    """A specialist's seat is open while the account is: a ticket or a link from before must not outlive it."""
+    return participant.role != "specialist" or await accounts.is_enabled(session, participant.person_id)
 
 
 async def _seat(session: AsyncSession, vault: Vault, participant: Participant) -> Seat:

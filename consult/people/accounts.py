@@ -231,6 +231,14 @@ async def enable_account(session: AsyncSession, practice_id: str, person_id: str
     await session.flush()
 
 
+async def is_enabled(session: AsyncSession, person_id: str) -> bool:
+    """Whether this person has an account that may sign in now (read anew, whatever the session holds)."""
+    found = await session.scalar(
+        select(Account.person_id).where(Account.person_id == person_id, Account.disabled_at.is_(None))
+    )
+    return found is not None
+
+
 async def rename_person(session: AsyncSession, vault: Vault, practice_id: str, person_id: str, name: str) -> None:
     """Raises Invalid (/name), NotFound."""
     problems: list[Problem] = []

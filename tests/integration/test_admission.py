@@ -14,8 +14,10 @@ from consult.booking import admission, bookings, links
 from consult.booking.admission import Account, Grant, TicketRefused
 from consult.booking.bookings import CLIENT, Booked
 from consult.booking.models import Booking, Consultation, JoinTicket
+from consult.booking.withdrawal import withdraw
 from consult.db import Database
 from consult.errors import Conflict, Invalid, NotFound
+from consult.people import accounts
 from signaling.admission import Grant as RoomGrant
 from tests.integration.clinic import NOW, TUESDAY_9, Clinic, hours, open_clinic
 
@@ -67,6 +69,36 @@ async def test_a_client_enters_by_link_and_a_specialist_by_account(clinic: Clini
     account = Account(clinic.specialist_ids[0], clinic.practice_id)
     grant = await redeem(clinic, await ticket(clinic, booked, account))
     assert (grant.role, grant.name) == ("specialist", "Dr. Ada Stone 0")
+
+
+async def test_what_a_disabled_specialist_held_opens_nothing(clinic: Clinic, booked: Booked) -> None:
+    specialist = clinic.specialist_ids[0]
+    account = Account(specialist, clinic.practice_id)
+    early = await ticket(clinic, booked, account)
+    async with clinic.database.write() as session:
+        seat, _ = await admission.find_seat(session, clinic.vault, booked.consultation_id, account)
+        await accounts.disable_account(session, clinic.practice_id, specialist, OPEN)
+    with pytest.raises(TicketRefused):
+        await redeem(clinic, early)
+    for proof in (account, links.join_token(clinic.vault, seat.participant_id)):
+        with pytest.raises(NotFound):
+            await ticket(clinic, booked, proof)
+
+
+async def test_signing_out_voids_what_is_not_used_yet(clinic: Clinic, booked: Booked) -> None:
+    account = Account(clinic.specialist_ids[0], clinic.practice_id)
+    early, clients = await ticket(clinic, booked, account), await ticket(clinic, booked)
+    async with clinic.database.write() as session:
+        places = await withdraw(session, account.person_id, OPEN)
+    assert [consultation for consultation, _ in places] == [booked.consultation_id]
+    with pytest.raises(TicketRefused):
+        await redeem(clinic, early)
+    assert (await redeem(clinic, clients)).role == "client"
+    assert (await redeem(clinic, await ticket(clinic, booked, account))).role == "specialist"
+    # a visit that runs far over its time is still there to be left
+    async with clinic.database.write() as session:
+        assert await withdraw(session, account.person_id, booked.end + timedelta(hours=5)) == places
+        assert await withdraw(session, account.person_id, booked.end + timedelta(days=2)) == []
 
 
 async def test_of_fifty_racers_with_one_ticket_one_enters(clinic: Clinic, booked: Booked) -> None:

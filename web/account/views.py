@@ -22,6 +22,7 @@ from web.i18n import gettext
 from web.keys import ATTEMPTS, CLOCK, DATABASE, IDENTITY, METRICS, PRACTICE, SESSION_TOKEN, VAULT, Identity
 from web.origin import client_address
 from web.pages import render
+from web.places import close_places
 
 routes = web.RouteTableDef()
 log = structlog.get_logger("account")
@@ -182,6 +183,8 @@ async def _second_step(request: web.Request, template: str) -> web.StreamRespons
 async def sign_out(request: web.Request) -> web.StreamResponse:
     async with request.app[DATABASE].write() as session:
         await login_sessions.end(session, request[SESSION_TOKEN])
+    if identity(request).stage == "full":
+        await close_places(request, identity(request).person_id)
     response = _see_other("/account/sign-in")
     drop_session_cookie(request, response)
     response.headers["Clear-Site-Data"] = '"cache"'
@@ -194,6 +197,7 @@ async def sign_out_elsewhere(request: web.Request) -> web.StreamResponse:
     person = identity(request)
     async with request.app[DATABASE].write() as session:
         await login_sessions.end_all(session, person.person_id, except_token=request[SESSION_TOKEN])
+    await close_places(request, person.person_id)
     return _see_other("/account/password?done=elsewhere")
 
 
@@ -230,6 +234,7 @@ async def change_password(request: web.Request) -> web.StreamResponse:
     new_hash = await passwords.hash_password(form.secret("password"))
     async with app[DATABASE].write() as session:
         await accounts.change_password(session, person.person_id, new_hash, keep_token=request[SESSION_TOKEN])
+    await close_places(request, person.person_id)
     log.info("password_changed", role=person.role)
     return _see_other("/account/password?done=password")
 
@@ -270,6 +275,7 @@ async def welcome(request: web.Request) -> web.StreamResponse:
         if IDENTITY in request:
             await login_sessions.end(session, request[SESSION_TOKEN])
         started = await login_sessions.start(session, person_id, "password_ok", now)
+    await close_places(request, person_id)
     log.info("invitation_used")
     response = _see_other("/account/enrol")
     set_session_cookie(request, response, started.token)

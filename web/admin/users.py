@@ -7,17 +7,16 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from sqlalchemy import select
 
-from consult.booking.models import Consultation, Participant
 from consult.errors import Conflict, Invalid
 from consult.people import accounts, invitations, login_sessions, specialists, totp
 from consult.people.accounts import AccountView
 from web.access import Access, access, identity
 from web.forms import Form, problems_by_field
 from web.i18n import LANGUAGE_NAMES, all_zones, gettext
-from web.keys import CLOCK, DATABASE, HUB, PRACTICE, SETTINGS, VAULT
+from web.keys import CLOCK, DATABASE, PRACTICE, SETTINGS, VAULT
 from web.pages import render
+from web.places import close_places
 
 routes = web.RouteTableDef()
 log = structlog.get_logger("admin")
@@ -124,35 +123,9 @@ async def disable(request: web.Request) -> web.StreamResponse:
     app, now, view = request.app, request.app[CLOCK](), await _target(request)
     async with app[DATABASE].write() as session:
         await accounts.disable_account(session, view.practice_id, view.person_id, now)
-        rooms = list(
-            await session.scalars(
-                select(Consultation.id).where(
-                    Consultation.specialist_id == view.person_id,
-                    Consultation.status == "open",
-                    Consultation.opens_at <= now,
-                    Consultation.closes_at >= now,
-                )
-            )
-        )
-    await close_places(request, view.person_id, rooms)
+    await close_places(request, view.person_id)
     log.info("account_disabled")
     raise web.HTTPSeeOther("/admin/users?done=disabled")
-
-
-async def close_places(request: web.Request, person_id: str, consultations: list[str]) -> None:
-    """Take the specialist's own seat out of running rooms: a withdrawn login must not sit on in a call."""
-    if not consultations:
-        return
-    async with request.app[DATABASE].read() as session:
-        seats = list(
-            await session.execute(
-                select(Participant.consultation_id, Participant.id).where(
-                    Participant.consultation_id.in_(consultations), Participant.person_id == person_id
-                )
-            )
-        )
-    for consultation_id, participant_id in seats:
-        await request.app[HUB].remove(consultation_id, participant_id, "cancelled")
 
 
 @routes.post("/admin/users/{person}/enable")
@@ -172,5 +145,6 @@ async def reset_totp(request: web.Request) -> web.StreamResponse:
     async with request.app[DATABASE].write() as session:
         await totp.reset(session, view.person_id)
         await login_sessions.end_all(session, view.person_id)
+    await close_places(request, view.person_id)
     log.info("second_factor_reset")
     raise web.HTTPSeeOther("/admin/users?done=totp")

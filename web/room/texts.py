@@ -172,6 +172,8 @@ def call_texts(_: Callable[[str], str]) -> dict[str, str]:
         "ended_refused_text": _("Please wait a moment and ask again, or contact your specialist."),
         "ended_removed_title": _("You were taken out of the call"),
         "ended_removed_text": _("If that was a mistake, ask to be let in again."),
+        "ended_signed_out_title": _("You were signed out"),
+        "ended_signed_out_text": _("Sign in again, then open the consultation from your desk."),
         "ended_cancelled_title": _("This consultation was cancelled"),
         "ended_cancelled_text": _("If you still need a consultation, please book a new time."),
         "ended_expired_title": _("The time for this consultation is over"),

@@ -43,7 +43,7 @@ export const SERVER_MESSAGE_TYPES = Object.freeze([
 /** @typedef {"audio" | "video"} Kind */
 /** @typedef {"camera" | "microphone" | "screen" | "screen_audio"} Source */
 /** @typedef {"waiting" | "joined" | "reconnecting"} Presence */
-/** @typedef {"finished" | "left" | "refused" | "removed" | "cancelled" | "expired" | "replaced" | "server"} EndReason */
+/** @typedef {"finished" | "left" | "refused" | "removed" | "signed_out" | "cancelled" | "expired" | "replaced" | "server"} EndReason */
 /** @typedef {"malformed" | "unknown_type" | "too_large" | "too_fast" | "not_allowed" | "not_admitted" | "no_participant" | "bad_ticket" | "bad_resume" | "join_first" | "bad_sdp" | "stale_revision" | "media_unavailable" | "unavailable" | "too_many" | "closed"} ErrorCode */
 
 /**

@@ -25,7 +25,7 @@ const INTERRUPTED_MS = 1_500;
 const HIDDEN_MS = 30_000;
 /** these are final: no button to return */
 const FINAL = ['finished', 'cancelled', 'expired', 'closed'];
-const KNOWN_ENDS = [...FINAL, 'left', 'refused', 'removed', 'replaced', 'too_many'];
+const KNOWN_ENDS = [...FINAL, 'left', 'refused', 'removed', 'signed_out', 'replaced', 'too_many'];
 
 const page = byId('page');
 const language = page.dataset['language'] ?? 'en';
