@@ -111,8 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"consult: CONSULT_DATABASE_URL: the database refused ({type(error).__name__})", file=sys.stderr)
         return EXIT_FAILED
     except OSError as error:
-        # a database that is not there, a directory that may not be written
-        print(f"consult: {error.strerror or error}", file=sys.stderr)
+        # a directory that may not be written
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"consult: {where}{error.strerror or error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return 130
@@ -139,7 +140,8 @@ def _dispatch(given: argparse.Namespace) -> int:
             return _run(serving.run_worker_process(settings, say=_say))
         case "migrate":
             given.data.mkdir(parents=True, exist_ok=True)
-            upgrade(settings.database_url)
+            with serving.database_needed():
+                upgrade(settings.database_url)
             print("The database is at the newest revision.")
         case "doctor":
             return _report(asyncio.run(doctor.examine(settings)))

@@ -92,12 +92,13 @@ async def ground(settings: Settings, *, migrate: bool, with_demo: bool = False) 
         raise SettingsError("CONSULT_KEYS", "expected the path of the key file; make one with `consult keys create`")
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     vault = Vault(load_keys(settings))
-    if migrate:
-        await upgrade_async(settings.database_url)
-    else:
-        found, newest = await current_revision(settings.database_url)
-        if found != newest:
-            raise StartError("the database is not at the newest revision: run `consult migrate` first")
+    with database_needed():
+        if migrate:
+            await upgrade_async(settings.database_url)
+        else:
+            found, newest = await current_revision(settings.database_url)
+            if found != newest:
+                raise StartError("the database is not at the newest revision: run `consult migrate` first")
     database = Database(settings.database_url)
     try:
         # demo data names the practice, so it comes before the practice is read
@@ -108,6 +109,16 @@ async def ground(settings: Settings, *, migrate: bool, with_demo: bool = False) 
         yield Ground(settings, database, vault, info, document)
     finally:
         await database.close()
+
+
+@contextlib.contextmanager
+def database_needed() -> Iterator[None]:
+    """What a driver raises when nobody answers names no variable: say which one to look at."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise StartError(f"CONSULT_DATABASE_URL: the database does not answer there ({reason})") from None
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -194,6 +205,9 @@ async def run_serve(
         relay = await start_relay(settings)
         stack.push_async_callback(relay.stop)
         redis = await stack.enter_async_context(redis_client(settings))
+        if redis is not None:
+            with _redis_needed():
+                await redis.ping()
         worker = await stack.enter_async_context(background("worker", lambda asked: work(base, asked)))
         parts = Parts(
             settings=settings,

@@ -47,6 +47,28 @@ def test_a_wrong_variable_stops_the_start_with_its_name(variable: str, value: st
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("CONSULT_DATABASE_URL", "postgresql://me:secret@127.0.0.1:{}/consult"),
+        ("CONSULT_REDIS_URL", "redis://127.0.0.1:{}/0"),
+    ],
+)
+def test_a_server_that_does_not_answer_stops_the_start_with_its_variable(
+    variable: str, url: str, tmp_path: Path
+) -> None:
+    where = {variable: url.format(servers.free_port())}
+    media = str(servers.free_port(socket.SOCK_DGRAM))
+    done = consult(
+        "serve", "--data", str(tmp_path), "--port", str(servers.free_port()), CONSULT_MEDIA_PORT=media, **where
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"consult: {variable}: ")
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_port_in_use_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
