@@ -33,10 +33,10 @@ _FRAME_S: Final = {"audio": 0.02, "video": 1 / 30}
 class MediaPacket:
     """The packet that is being forwarded; one instance is reused for all.
 
-    source: identity of the received stream; sequence: extended; newest: it is the highest so far; payload:
-    without padding, empty for a padding-only packet; key_frame: it starts a key frame; extra: 0, or the
-    lengths of the header extension values that pass through: audio level | video orientation << 8 |
-    dependency descriptor << 16; values: those three values.
+    source: identity of the received stream; sequence: extended; newest: it is the highest so far, or the start of
+    a key frame and all that came behind it follows; payload: without padding, empty for a padding-only packet;
+    key_frame: it starts a key frame; extra: 0, or the lengths of the header extension values that pass through:
+    audio level | video orientation << 8 | dependency descriptor << 16; values: those three values.
     """
 
     __slots__ = (
@@ -114,6 +114,7 @@ class Forward:
         "_timestamp_offset",
         "_unmarked",
         "_video",
+        "hopeless",
         "paused",
         "spec",
         "stats",
@@ -128,6 +129,7 @@ class Forward:
         self.stats = StreamStats()
         self.paused = False
         self.waiting = video
+        self.hopeless = False
         self._video = video
         self._clock_rate_hz = clock_rate_hz
         self._frame_ticks = round(_FRAME_S["video" if video else "audio"] * clock_rate_hz)
@@ -250,15 +252,22 @@ class Forward:
 
     def answer_nack(self, lost: list[int], now: float, rtt_s: float) -> list[Stored]:
         """The packets to send again for a NACK of `lost` (16-bit numbers). Left out: unknown ones, those
-        before the latest key frame, those sent again less than a round trip ago or six times already."""
+        before the latest key frame, those sent again less than a round trip ago or six times already. Sets
+        `hopeless`: whether video lacks one that cannot be sent any more."""
         self.stats.nacks += 1
+        self.hopeless = False
         answer = []
         last = self._last_sequence
         pause = max(rtt_s, _MIN_RESEND_S)
         for sequence_number in lost:
             sequence = extend(last, sequence_number)
             stored = self._ring[sequence & self._mask]
-            if stored is None or stored[0] != sequence or sequence < self._key_frame_sequence:
+            if sequence < self._key_frame_sequence:
+                continue
+            if stored is None or stored[0] != sequence:
+                # A number that nothing was sent with yet may still come; one that was forgotten not.
+                if sequence < max(self._oldest, last - self._mask):
+                    self.hopeless = self._video
                 continue
             resent_at, count = self._resent.get(sequence, (-1e9, 0))
             if count >= _MAX_RESENDS or now - resent_at < pause:

@@ -1,5 +1,5 @@
 """The way of a datagram through the Python plane: all that runs per packet. The commands are in
-media/python_plane.py. media/python_plane.py.
+media/python_plane.py.
 
 `read_ready` → `_handle` (first byte) → `_on_rtp` (unprotect, header, `ReceiveStream`) → `_forward` (`Forward.push`
 per subscriber) → `_send` (protect, sendto). Whatever a peer sends is dropped and counted at worst; nothing raises.
@@ -16,7 +16,7 @@ from media.forwarder import MediaPacket
 from media.packets import MalformedPacket
 from media.plane import Address, FirstPacket, KeyFrameWanted, PlaneCounters, Record, Rtcp, UnknownSsrc
 from media.plane_inbox import ControlInbox
-from media.plane_state import Source, Track, Transport
+from media.plane_state import Held, Source, Subscription, Track, Transport
 from media.receiving import DUPLICATE, TOO_OLD
 from media.srtp import MAX_TRAILER, Buffer, protect, status_word, unprotect, unprotect_rtcp
 
@@ -28,6 +28,10 @@ MAX_RTCP_RECORDS: Final = 256  # of one transport between two drains
 MAX_UNBOUND_SSRCS: Final = 32  # authenticated SSRCs of one transport that nobody bound
 MAX_SSRCS: Final = 256  # all SSRCs that a transport ever had: libsrtp keeps state for each
 KEY_FRAME_INTERVAL_S: Final = 0.5
+# When the process stood still for so long, the media that waits in the socket is too old to be of use: a burst of it
+# would move the viewers' clocks and fill their links, and the publisher's estimator would take the wait for congestion.
+STANDSTILL_S: Final = 1.0
+MAX_BACKLOG: Final = 16_384  # datagrams; more than any socket buffer holds
 _SHORTEST_SRTP: Final = packets.HEADER_LENGTH + 10  # header and the shorter tag
 _SHORTEST_SRTCP: Final = 8 + 4 + 10  # header and SSRC, SRTCP index, the shorter tag
 _MSG_DONTWAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
@@ -53,14 +57,18 @@ class PacketPath:
         self._records: list[Record] = []
         self._inbox = ControlInbox()
         self._rtcp_records: dict[int, int] = {}  # transport → how many since the last drain
+        self._ticked_at = clock()
 
     # ---- reading ----
 
     def read_ready(self, local: int = 0) -> None:
         """Handle up to 64 datagrams that wait on socket `local`."""
+        clock = self._clock
+        if clock() - self._ticked_at > STANDSTILL_S:
+            self._skip_backlog(local)
+            return
         receive = self._sockets[local].recvfrom_into
         buffer = self._in.bytes
-        clock = self._clock
         for _ in range(BATCH):
             try:
                 length, source = receive(buffer)
@@ -73,6 +81,26 @@ class PacketPath:
             if len(source) != 2:
                 source = source[:2]  # IPv6: flow and scope are not part of an address here
             self._handle(length, source, local, clock())
+
+    def _skip_backlog(self, local: int) -> None:
+        """Read all that waits and leave the media out. Checks, handshakes and RTCP are handled: they say how things
+        stand."""
+        receive = self._sockets[local].recvfrom_into
+        buffer = self._in.bytes
+        now = self._clock()
+        for _ in range(MAX_BACKLOG):
+            try:
+                length, source = receive(buffer)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self._drop("receive_error")
+                continue
+            if length >= 2 and 128 <= buffer[0] <= 191 and not 192 <= buffer[1] <= 223:
+                self.counters.received += 1
+                self._drop("standstill")
+            else:
+                self._handle(length, source[:2], local, now)
 
     def on_datagram(self, data: bytes, source: Address, local: int, now: float) -> None:
         """Handle one datagram that was read elsewhere."""
@@ -118,11 +146,13 @@ class PacketPath:
         dropped = self.counters.dropped
         dropped[reason] = dropped.get(reason, 0) + 1
 
-    def _record(self, record: Record) -> None:
+    def _record(self, record: Record) -> bool:
+        """Whether there was room for it; what must not get lost is recorded again later by whoever asks."""
         if len(self._records) < MAX_RECORDS:
             self._records.append(record)
-        else:
-            self._drop("records_full")
+            return True
+        self._drop("records_full")
+        return False
 
     # ---- media ----
 
@@ -198,7 +228,7 @@ class PacketPath:
             packet.sequence = sequence
             packet.timestamp = timestamp
             packet.marker = second >= 0x80
-            packet.newest = sequence == stream.highest
+            packet.newest = sequence == stream.highest or (key_frame and track.holds(sequence))
             packet.key_frame = key_frame
             packet.payload = bytes(incoming.view[start:end])
             if extended:
@@ -212,13 +242,13 @@ class PacketPath:
         """What does not happen with every packet: the first one, a key frame, the end of an outage."""
         stream = source.stream
         if not track.started:
-            track.started = True
-            self._record(FirstPacket(track.id, now))
+            track.started = self._record(FirstPacket(track.id, now))
         if key_frame:
             stream.stats.key_frames += 1
             stream.forget_before(sequence)
             track.key_frame_due = False
         if stream.discontinuity:
+            track.held.clear()
             for subscription in track.subscriptions:
                 subscription.forward.close()
 
@@ -250,14 +280,42 @@ class PacketPath:
         for subscription in track.subscriptions:
             transport = subscription.transport
             machine = subscription.forward
+            waited = machine.waiting
             length = machine.push(out, packet, transport.next_sequence, now)
             if length:
                 self._send(transport, length, now, subscription.numbered)
                 self.counters.forwarded += 1
+                if waited and track.held:
+                    self._catch_up(track, subscription, now)
             elif machine.waiting:
                 waiting = True
         if waiting:
+            track.hold(packet)
             self._want_key_frame(track, now)
+        elif track.held:
+            track.held.clear()
+
+    def _catch_up(self, track: Track, subscription: Subscription, now: float) -> None:
+        """The first packet of a key frame came late and opened this forward: what came before it follows."""
+        late = self._packet
+        key_frame = (late.sequence, late.timestamp, late.marker, late.extra, late.values, late.payload)
+        for held in sorted(track.held.values()):
+            if held[0] <= key_frame[0]:
+                continue
+            late.key_frame = False
+            self._load(held)
+            transport = subscription.transport
+            length = subscription.forward.push(self._out.bytes, late, transport.next_sequence, now)
+            if length:
+                self._send(transport, length, now, subscription.numbered)
+                self.counters.forwarded += 1
+        self._load(key_frame)
+        late.key_frame = True
+
+    def _load(self, held: Held) -> None:
+        packet = self._packet
+        packet.sequence, packet.timestamp, packet.marker, packet.extra, packet.values, packet.payload = held
+        packet.newest = True
 
     def _send(self, transport: Transport, length: int, now: float, numbered: bool) -> None:
         """Protect and send what lies in the out buffer. `numbered`: it has a new transport-wide sequence number."""
@@ -302,8 +360,11 @@ class PacketPath:
         mid = packets.slot_text(buffer, slots[packets.MID])
         rid = packets.slot_text(buffer, slots[packets.RID])
         repaired_rid = packets.slot_text(buffer, slots[packets.REPAIRED_RID])
-        if transport.report_unbound(ssrc, (mid, rid, repaired_rid)):
-            self._record(UnknownSsrc(transport.id, ssrc, payload_type, mid, rid, repaired_rid))
+        ids = (mid, rid, repaired_rid)
+        if transport.report_unbound(ssrc, ids) and not self._record(
+            UnknownSsrc(transport.id, ssrc, payload_type, *ids)
+        ):
+            transport.unreport(ssrc, ids)
 
     # ---- RTCP ----
 
@@ -358,6 +419,8 @@ class PacketPath:
         for stored in machine.answer_nack(lost, now, transport.rtt_s):
             length = machine.write_resend(self._out.bytes, stored, transport.next_sequence, now)
             self._send(transport, length, now, numbered)
+        if machine.hopeless and subscription.track is not None and subscription.allow_picture_loss(now):
+            self._want_key_frame(subscription.track, now)
 
     def _on_picture_lost(self, transport: Transport, media_ssrc: int, now: float) -> None:
         subscription = transport.by_ssrc.get(media_ssrc)
@@ -378,6 +441,8 @@ class PacketPath:
         if primary is None or now - track.key_frame_asked_at < KEY_FRAME_INTERVAL_S:
             track.key_frame_due = True
             return
-        track.key_frame_due = False
-        track.key_frame_asked_at = now
-        self._record(KeyFrameWanted(track.id, primary.stream.ssrc))
+        if self._record(KeyFrameWanted(track.id, primary.stream.ssrc)):
+            track.key_frame_due = False
+            track.key_frame_asked_at = now
+        else:
+            track.key_frame_due = True

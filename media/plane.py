@@ -201,12 +201,6 @@ class Plane(Protocol):
         track may be gone."""
         ...
 
-    def map_timestamp(self, forward: int, ssrc: int, rtp_timestamp: int) -> int | None:
-        """What the publisher's `rtp_timestamp` of primary `ssrc` is in the forward's own timestamps (for the
-        sender reports that the control plane writes); None while the forward has sent nothing of that
-        source."""
-        ...
-
     def set_paused(self, forward: int, paused: bool) -> None: ...
     def set_target(self, forward: int, layer: int) -> None:
         """Which simulcast layer to forward. One layer today; the place for the next step."""

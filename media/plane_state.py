@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Final
 
-from media.forwarder import Forward
+from media.forwarder import Forward, MediaPacket
 from media.packets import Buffer, slot_table
 from media.plane import Address, HeaderExtensions, SrtpKeys, TrackSpec
 from media.receiving import ReceiveStream
@@ -17,6 +17,10 @@ _MAX_REPORTS: Final = 4  # of one unbound SSRC: again when its mid or rid become
 # once, then one every three seconds, so that the publisher's picture does not suffer for it.
 _PICTURE_LOSS_BURST: Final = 4.0
 _PICTURE_LOSS_RATE: Final = 1 / 3
+_MAX_HELD: Final = 256  # packets of one track; a key frame has up to a hundred
+
+# A packet of MediaPacket's that waits: (sequence, timestamp, marker, extra, values, payload)
+Held = tuple[int, int, bool, int, tuple[bytes, bytes, bytes], bytes]
 
 
 class Source:
@@ -36,6 +40,8 @@ class Track:
     """A published track and who gets it."""
 
     __slots__ = (
+        "_held_from",
+        "held",
         "id",
         "key_frame_asked_at",
         "key_frame_due",
@@ -67,6 +73,35 @@ class Track:
         self.subscriptions: list[Subscription] = []
         self.key_frame_asked_at = -1e9
         self.key_frame_due = False
+        # What came behind a hole while a forward waited for a key frame: its first packet may be in that hole.
+        self.held: dict[int, Held] = {}
+        self._held_from = 0
+
+    def hold(self, packet: MediaPacket) -> None:
+        """Keep this packet of the primary source, which a waiting forward could not start with."""
+        if self.primary is None or not self.primary.stream.missing:
+            self.held.clear()
+            return
+        sequence = packet.sequence
+        if not self.held:
+            self._held_from = self.primary.stream.hole_before(sequence)
+            if self._held_from == sequence:
+                return
+        if sequence >= self._held_from and len(self.held) < _MAX_HELD:
+            self.held[sequence] = (
+                sequence,
+                packet.timestamp,
+                packet.marker,
+                packet.extra,
+                packet.values,
+                packet.payload,
+            )
+        elif sequence >= self._held_from:
+            self.held.clear()
+
+    def holds(self, sequence: int) -> bool:
+        """Whether everything that came behind `sequence` is held."""
+        return bool(self.held) and sequence >= self._held_from
 
     @property
     def watched(self) -> bool:
@@ -76,6 +111,7 @@ class Track:
     def replace_primary(self, source: Source) -> None:
         """From now on this source is forwarded; the first key frame of a new one is asked for at once."""
         self.primary = source
+        self.held.clear()
         self.key_frame_asked_at = -1e9
         for subscription in self.subscriptions:
             subscription.forward.close()
@@ -192,6 +228,10 @@ class Transport:
             return False
         reported.append(ids)
         return True
+
+    def unreport(self, ssrc: int, ids: tuple[str | None, str | None, str | None]) -> None:
+        """The report got lost: the next packet of this SSRC makes another one."""
+        self._reported[ssrc].remove(ids)
 
     def bind(self, ssrc: int, track: Track, primary: Source | None) -> Source:
         source = self.sources[ssrc] = Source(ssrc, track, primary)

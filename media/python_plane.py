@@ -131,13 +131,6 @@ class PythonPlane(PacketPath):
         if subscription.forward.waiting and owner.started:
             self._want_key_frame(owner, self._clock())
 
-    def map_timestamp(self, forward: int, ssrc: int, rtp_timestamp: int) -> int | None:
-        subscription = self._subscriptions[forward]
-        if subscription.track is None:
-            return None
-        source = subscription.track.transport.sources.get(ssrc)
-        return None if source is None else subscription.forward.map_timestamp(source.stream, rtp_timestamp)
-
     def set_paused(self, forward: int, paused: bool) -> None:
         subscription = self._subscriptions[forward]
         machine = subscription.forward
@@ -231,6 +224,7 @@ class PythonPlane(PacketPath):
     # ---- time ----
 
     def tick(self, now: float) -> None:
+        self._ticked_at = self._clock()
         for track in self._tracks.values():
             primary = track.primary
             if primary is None:

@@ -17,10 +17,11 @@ SUSPICIOUS: Final = -3  # far from the sequence so far; accepted when the next n
 _WINDOW: Final = 2048  # how late a packet may come, in sequence numbers
 _MASK: Final = _WINDOW - 1
 _MAX_DROPOUT: Final = 3000  # RFC 3550 A.1
-# A hole of this size or age is not repaired: the retransmissions would fill the link that just came back, and
-# a key frame is there sooner.
+# A hole of this size or age is not repaired: the retransmissions would fill the link that just came back, and a key
+# frame is there sooner. A few packets are always asked for, because of a picture that changes only now and then.
 _MAX_MISSING: Final = 512
 _MAX_AGE_S: Final = 0.5
+_FEW: Final = 8
 _MAX_TRIES: Final = 10
 _MIN_RETRY_S: Final = 0.02
 _BACKOFF: Final = 1.25
@@ -91,7 +92,7 @@ class ReceiveStream:
             self._base = extended
         elif 0 < delta <= _MAX_DROPOUT:
             extended = highest + delta
-            self._open_gap(highest + 1, extended, now)
+            self._open_gap(highest + 1, extended, timestamp, now)
         elif delta == 0 or delta > 0x10000 - _WINDOW:
             return self._receive_late(highest - (-delta & 0xFFFF), size, now, retransmitted)
         elif retransmitted:
@@ -136,11 +137,16 @@ class ReceiveStream:
             self._base = min(self._base, extended)
         return extended
 
-    def _open_gap(self, first: int, end: int, now: float) -> None:
+    def _open_gap(self, first: int, end: int, timestamp: int, now: float) -> None:
         if not self._nack and end - first <= _MAX_MISSING:
             return
-        silent = now - self.stats.last_packet_at
-        if end - first + len(self._missing) > _MAX_MISSING or silent > _MAX_AGE_S:
+        # By the clock, and by the media's own: after a standstill of this process the last packets before the hole
+        # may have waited in the socket and been read only now.
+        skipped = (timestamp - self.stats.last_rtp_timestamp) & 0xFFFFFFFF
+        old = now - self.stats.last_packet_at > _MAX_AGE_S or (
+            _MAX_AGE_S * self._clock_rate_hz < skipped < 0x80000000 and self._originals > 0
+        )
+        if end - first + len(self._missing) > _MAX_MISSING or (old and end - first > _FEW):
             self._missing.clear()
             self.discontinuity = True
             return
@@ -159,6 +165,13 @@ class ReceiveStream:
     def missing(self) -> int:
         """How many packets are being asked for."""
         return len(self._missing)
+
+    def hole_before(self, extended: int) -> int:
+        """Where the hole begins that ends before `extended`; `extended` itself when there is none."""
+        missing = self._missing
+        while extended - 1 in missing:
+            extended -= 1
+        return extended
 
     def forget_before(self, extended: int) -> None:
         """What is missing before `extended` is not needed any more: a key frame starts there."""

@@ -21,6 +21,9 @@ _ARRIVALS_MAX = 4096
 # At 3000 packets/s 50 ms are 150 numbers. One who jumps further would make the relay write long reports about
 # packets that never were: the log begins anew instead.
 _SPAN_MAX = 8192
+# After an outage of the path, or a standstill of this process, it begins anew too: that nothing came says nothing about
+# what the path can carry, and a publisher told of a thousand lost packets would start over with a postage stamp.
+_OUTAGE_US = 1_000_000
 _REPORTS_KEPT = 64
 _BLOCKS_MAX = 31
 
@@ -35,6 +38,7 @@ class ArrivalLog:
         # extended sequence number → arrival in µs
         self._arrivals: dict[int, int] = {}
         self._highest: int | None = None
+        self._newest_us = 0
         # the lowest number that has to be in the next feedback, None = nothing new
         self._from: int | None = None
         self._reported: int | None = None  # the highest number that was reported
@@ -46,7 +50,9 @@ class ArrivalLog:
         extended = highest + ((sequence_number - highest + 0x8000) & 0xFFFF) - 0x8000
         if extended in self._arrivals or extended < highest - _SPAN_MAX:
             return
-        if extended - (highest if self._from is None else self._from) > _SPAN_MAX:
+        outage = self._highest is not None and arrival_us - self._newest_us > _OUTAGE_US
+        self._newest_us = max(self._newest_us, arrival_us)
+        if outage or extended - (highest if self._from is None else self._from) > _SPAN_MAX:
             self._arrivals.clear()
             self._from = self._reported = None
         self._arrivals[extended] = arrival_us

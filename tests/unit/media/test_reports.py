@@ -51,6 +51,14 @@ class TestArrivalLog:
         log.add(3, 9_000)
         assert received(log.feedback(2)) == {3: True, 4: True, 5: True}
 
+    def test_what_an_outage_swallowed_is_not_reported_as_lost(self) -> None:
+        log = ArrivalLog(1)
+        log.add(10, 1_000)
+        log.feedback(2)
+        log.add(1400, 4_001_000)
+        log.add(1402, 4_002_000)
+        assert received(log.feedback(2)) == {1400: True, 1401: False, 1402: True}
+
     def test_the_numbers_wrap(self) -> None:
         log = ArrivalLog(1)
         for index, number in enumerate((65534, 65535, 0, 1)):
