@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 ARGS ?= --demo
 TESTS ?= tests
+# two workers, a file at a time: most of the time is waiting for browsers, databases and the network
+PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
 PACKAGES := consult signaling media web migrations tests
 
 .DEFAULT_GOAL := help

@@ -47,7 +47,7 @@ def environment(data_dir: Path, port: int, **more: str) -> dict[str, str]:
     }
 
 
-def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], log: Path, deadline_s: float = 60) -> None:
+def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], log: Path, deadline_s: float = 180) -> None:
     """Until /readyz answers 200."""
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:

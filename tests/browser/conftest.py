@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 from tests import servers
+from tests.browser import fake_camera
 from tests.consult_processes import Served, serve_demo
 
 CHROMIUM_ARGUMENTS = [
@@ -28,9 +29,15 @@ CHROMIUM_ARGUMENTS = [
 Launch = Callable[..., Awaitable[Browser]]
 
 
+@pytest.fixture(scope="session")
+def cameras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the fake cameras' pictures."""
+    return tmp_path_factory.mktemp("cameras")
+
+
 @pytest.fixture
-async def launch() -> AsyncIterator[Launch]:
-    """Starts one more real Chromium (a new profile each); all are closed at the end."""
+async def launch(cameras: Path) -> AsyncIterator[Launch]:
+    """Starts one more real Chromium (a new profile and another face each); all are closed at the end."""
     browsers: list[Browser] = []
     async with async_playwright() as playwright:
 
@@ -38,7 +45,11 @@ async def launch() -> AsyncIterator[Launch]:
             browser = await playwright.chromium.launch(
                 executable_path=servers.find_program("chromium"),
                 headless=True,
-                args=[*CHROMIUM_ARGUMENTS, *more_arguments],
+                args=[
+                    *CHROMIUM_ARGUMENTS,
+                    f"--use-file-for-fake-video-capture={fake_camera.write(cameras, len(browsers))}",
+                    *more_arguments,
+                ],
             )
             browsers.append(browser)
             return browser
