@@ -34,7 +34,7 @@ from signaling.effects import (
 )
 from signaling.journal import Journal
 from signaling.messages import ClientMessage, Ended, EndReason, Error
-from signaling.relay_commands import RelayCommand, error_code
+from signaling.relay_commands import RelayCommand, actor_of, error_code
 from signaling.relay_pool import RelayPool
 from signaling.room import JoinRefused, Room
 from signaling.room_relay import RoomRelay
@@ -218,7 +218,9 @@ class RoomActor:
         self.post(lambda now: self._room.detach(participant, now))
 
     async def perform(self, command: RelayCommand) -> str:
-        """A device's relay command. Raises RelayError."""
+        """A device's relay command. Raises RelayError: no_participant for one that the room has not let in."""
+        if not self._room.is_device(actor_of(command)):
+            raise RelayError("no_participant", "this device is not in the room")
         return await self._relay.perform(command)
 
     def relay_event(self, instance: str, event: RelayEvent) -> None:

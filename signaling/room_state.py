@@ -127,6 +127,11 @@ class RoomState:
         """Who waits, in the order of coming."""
         return [seat for seat in self.seats.values() if not seat.admitted]
 
+    def is_device(self, participant: str) -> bool:
+        """Whether a device has this seat and was let in: only then is media its own to ask for."""
+        seat = self.seats.get(participant)
+        return seat is not None and seat.device and seat.admitted
+
     @property
     def empty(self) -> bool:
         """Nobody is here and nobody is expected back: the room can be forgotten."""

@@ -18,6 +18,7 @@ from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, MediaStreamTrack, VideoStreamTrack
 
 from tests.site import Client, Site, open_site
+from web.keys import HUB
 
 SDP = {"Content-Type": "application/sdp"}
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
@@ -30,7 +31,7 @@ async def site(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Site]:
     path = tmp_path / "consult.sqlite3"
     path.write_bytes(sqlite_template.read_bytes())
     async with open_site(f"sqlite+aiosqlite:///{path}", tmp_path) as site:
-        # the room lives by the machine's clock
+        site.real_time = True
         site.now = datetime.now(UTC)
         yield site
 
@@ -265,3 +266,27 @@ async def test_preflight_and_methods(site: Site) -> None:
         assert answer.headers["Access-Control-Allow-Methods"] == methods
         assert {name: answer.headers[name] for name in accepts} == accepts
         assert (await room.client.get(path)).status == 405
+
+
+async def test_who_was_taken_out_does_not_publish_again(site: Site) -> None:
+    """The token stays valid for the waiting room; the room decides about media."""
+    room = await open_room(site)
+    staying, removed = await room.seat("Staying"), await room.seat("Removed")
+    async with publishing() as other, publishing() as peer:
+        assert (await post(room, f"/whip/{room.id}", staying, other)).status == 201
+        answer = await post(room, f"/whip/{room.id}", removed, peer)
+        assert answer.status == 201
+        session = answer.headers["Location"]
+        await site.app[HUB].remove(room.id, removed.id, "removed")
+        async with asyncio.timeout(PATIENCE_S):
+            while removed.id in {seat for actor in site.app[HUB]._rooms for seat in actor.room.seats}:
+                await asyncio.sleep(0.05)
+        patched = await room.client.patch(
+            session,
+            data="a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\na=mid:0\r\n",
+            headers={**FRAGMENT, **removed.headers, "If-Match": "*"},
+        )
+        assert patched.status == 404
+    async with publishing() as again, watching() as viewer:
+        assert (await post(room, f"/whip/{room.id}", removed, again)).status == 404
+        assert (await post(room, f"/whep/{room.id}/{staying.id}", removed, viewer)).status == 404
