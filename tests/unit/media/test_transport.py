@@ -154,6 +154,7 @@ async def test_a_flood_before_the_handshake_is_bounded() -> None:
         (b"\x15", False),
         (ALERT[:13], True),
     ],
+    ids=["alert", "hello", "hello-alert", "encrypted", "hello-encrypted", "noise", "empty", "cut", "header-only"],
 )
 def test_plaintext_alerts_are_recognised_among_the_records(datagram: bytes, expected: bool) -> None:
     assert has_plaintext_alert(datagram) is expected
