@@ -126,6 +126,13 @@ async def test_a_service_is_made_and_edited(site: Site) -> None:
     listed = await made.text()
     address = re.search(r'href="(/desk/services/[0-9a-f]{32})"', listed)
     assert address is not None
+    wrong = await client.post(
+        address[1], data=await form_of(client, name="Wrong", **numbers | {"duration_minutes": "3"})
+    )
+    assert wrong.status == 422
+    page = await wrong.text()
+    assert 'id="duration_minutes-error"' in page
+    assert 'value="Wrong"' in page
     edited = await client.post(address[1], data=await form_of(client, name="Long check-up", **numbers))
     assert "Long check-up" in await edited.text()
     async with site.database.read() as session:

@@ -131,11 +131,15 @@ async def save(request: web.Request) -> web.StreamResponse:
     try:
         async with request.app[DATABASE].write() as session:
             service, givers = await _own(request, session)
+            # after a mistake the service itself cannot be read any more: its transaction is undone
+            service_id, shared = service.id, len(givers) > 1
             wanted = ServiceForm(**typed, specialist_ids=givers)
-            await services.update_service(session, person.practice_id, service.id, wanted)
+            await services.update_service(session, person.practice_id, service_id, wanted)
     except Invalid as error:
         shown = _again(typed, form)
-        return _form_page(request, shown, service.id, problems=problems_by_field(error), status=error.status)
+        return _form_page(
+            request, shown, service_id, shared=shared, problems=problems_by_field(error), status=error.status
+        )
     raise web.HTTPSeeOther("/desk/services?done=1")
 
 

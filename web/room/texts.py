@@ -17,7 +17,8 @@ def call_texts(_: Callable[[str], str]) -> dict[str, str]:
             "If it does not work either, please contact your specialist."
         ),
         "early_title": _("You are early"),
-        "early_text": _("The room opens at {time}."),
+        "early_text": _("The room opens on {time}."),
+        "early_later": _("Please come back then. If you leave this page open, it opens by itself."),
         "early_countdown": _("It opens by itself in {duration}."),
         "over_title": _("This consultation is over"),
         "over_text": _("It could be joined until {time}. If you still need a consultation, please book a new time."),

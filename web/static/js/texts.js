@@ -27,15 +27,18 @@ export function clockText(seconds) {
   return hours ? `${hours}:${parts.join(':')}` : `${Math.floor(whole / 60)}:${parts[1]}`;
 }
 
+/** British English: the day before the month, as every other page has it. @param {string} language */
+const localeOf = (language) => (language === 'en' ? 'en-GB' : language);
+
 /**
- * A moment in the reader's zone, with the zone's name: Sunday, November 22, 13:30, Europe/Berlin (UTC+1).
+ * A moment in the reader's zone, with the zone's name: Sunday 22 November, 13:30, Europe/Berlin (UTC+1).
  * @param {string} iso
  * @param {string} language
  * @param {string} zone IANA name
  */
 export function momentText(iso, language, zone) {
   const moment = new Date(iso);
-  const day = new Intl.DateTimeFormat(language, { weekday: 'long', day: 'numeric', month: 'long', timeZone: zone });
+  const day = new Intl.DateTimeFormat(localeOf(language), { weekday: 'long', day: 'numeric', month: 'long', timeZone: zone });
   const offset = new Intl.DateTimeFormat('en', { timeZone: zone, timeZoneName: 'shortOffset' })
     .formatToParts(moment)
     .find(({ type }) => type === 'timeZoneName')
@@ -47,5 +50,5 @@ export function momentText(iso, language, zone) {
 /** @param {string} iso @param {string} language @param {string} [zone] */
 export function shortTime(iso, language, zone) {
   const options = /** @type {const} */ ({ hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
-  return new Intl.DateTimeFormat(language, { ...options, ...(zone ? { timeZone: zone } : {}) }).format(new Date(iso));
+  return new Intl.DateTimeFormat(localeOf(language), { ...options, ...(zone ? { timeZone: zone } : {}) }).format(new Date(iso));
 }

@@ -9,6 +9,8 @@ import { byId, onClick, setText } from './dom.js';
 
 const RETRY_MS = 4_000;
 const EARLY_CHECK_MS = 60_000;
+/** seconds: from then on it is worth counting them */
+const COUNTDOWN_FROM = 3_600;
 
 export class Gate {
   /** @type {Preview | null} */
@@ -71,7 +73,8 @@ export class Gate {
   tick(now) {
     if (this.#opensAt) {
       const seconds = Math.max(0, (this.#opensAt - now) / 1000);
-      setText(byId('gate-clock'), text('early_countdown', { duration: clockText(seconds) }));
+      const duration = clockText(seconds);
+      setText(byId('gate-clock'), seconds < COUNTDOWN_FROM ? text('early_countdown', { duration }) : text('early_later'));
       byId('gate-clock').hidden = false;
     }
     if (now >= this.#checkAt) void this.check();
