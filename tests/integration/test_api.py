@@ -209,6 +209,11 @@ async def test_a_wrong_booking_names_every_field(site: Site, service: Service) -
     assert wrong.status == 422
     pointers = {one["pointer"] for one in (await wrong.json())["errors"]}
     assert pointers == {"/start", "/zone", "/client/name", "/client/email", "/consent"}
+    garbage = await client.post(
+        "/api/v1/bookings", json={**body, "service": "", "specialist": "nobody", "start": "soon", "zone": ""}
+    )
+    pointers = {one["pointer"] for one in (await garbage.json())["errors"]}
+    assert pointers == {"/service", "/start", "/zone", "/client/name", "/client/email", "/consent"}
     typed = await client.post("/api/v1/bookings", json=wish(service.id, "2026-03-09T08:00Z", extra=1, consent="yes"))
     assert {one["pointer"] for one in (await typed.json())["errors"]} == {"/extra", "/consent"}
 

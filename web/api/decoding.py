@@ -117,7 +117,8 @@ def _struct_in(shape: Any) -> type[msgspec.Struct] | None:
 
 
 def _explain(message: str) -> str:
-    return message.partition(" - at ")[0]
+    reason = message.partition(" - at ")[0]
+    return _("This is needed.") if reason.endswith("of length >= 1") else reason
 
 
 def _path(message: str) -> str:

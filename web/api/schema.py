@@ -23,6 +23,18 @@ Instant = Annotated[
 ]
 Zone = Annotated[str, Meta(min_length=1, max_length=64, description="IANA time zone.", examples=["Europe/Berlin"])]
 Url = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
+# What the domain checks field by field is only limited in size here: a shape that refuses one field would hide what is
+# wrong with the others.
+GivenId = Annotated[str, Meta(max_length=64, description="An id of the catalogue.")]
+GivenInstant = Annotated[
+    str,
+    Meta(
+        max_length=64,
+        description="ISO 8601 with an offset, e.g. 2026-03-29T08:30:00Z.",
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+GivenZone = Annotated[str, Meta(max_length=64, description="IANA time zone.", examples=["Europe/Berlin"])]
 Encryption = Annotated[
     Literal["end_to_end", "transport"],
     Meta(
@@ -99,9 +111,9 @@ Answers = dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_leng
 
 
 class NewBooking(_In):
-    service: Id
-    start: Instant
-    zone: Zone
+    service: GivenId
+    start: GivenInstant
+    zone: GivenZone
     client: Client
     consent: Annotated[bool, Meta(description="The client agrees to the terms and the privacy notice. Must be true.")]
     specialist: Annotated[str, Meta(max_length=64, description="An id; null or `any`: whoever is free.")] | None = None
