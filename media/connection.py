@@ -150,8 +150,11 @@ class Connection:
         if check.moved and path is not None and self.installed:
             self._core.plane.set_address(self.number, path.address, path.local)
             self._report("connected")
-        elif self.state == "disconnected":
-            self._report("connected")
+        elif self.installed:
+            if check.path != path and check.path in check.agent.paths:
+                self._core.plane.accept_from(self.number, check.path.address, check.path.local)
+            if self.state == "disconnected":
+                self._report("connected")
         if self.installed and (check.moved or silence > _OUTAGE_S):
             self._on_return()
 
@@ -223,6 +226,8 @@ class Connection:
         plane.add_transport(self.number, keys, self.extensions)
         self.state = "connected"
         plane.set_address(self.number, path.address, path.local)
+        for other in self._agent.paths:
+            plane.accept_from(self.number, other.address, other.local)
         self._on_ready()
         self._report("connected")
 

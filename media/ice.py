@@ -76,9 +76,10 @@ class IceAgent:
 
 
 class Checked(NamedTuple):
-    """An authenticated check: what to send back to where it came from, and whether the peer moved."""
+    """An authenticated check: where it came from, what to send back there, and whether the peer moved."""
 
     agent: IceAgent
+    path: Path
     reply: bytes
     moved: bool  # `agent.selected` is a new path
 
@@ -147,7 +148,7 @@ class IceLite:
         if stun.ICE_CONTROLLED in message.attributes:
             # A lite agent is always the controlled one; the peer has to change its role (RFC 8445 section
             # 7.3.1.1).
-            return self._answer(agent, message, stun.role_conflict(message.transaction_id, key), moved=False)
+            return self._answer(agent, path, message, stun.role_conflict(message.transaction_id, key), moved=False)
         if not self._claim(agent, path, now):
             return self._drop("path_in_use")
         agent.last_check_at = now
@@ -157,14 +158,16 @@ class IceLite:
         if moved:
             agent.selected = path
         reply = stun.binding_success(message.transaction_id, path.address, key)
-        return self._answer(agent, message, reply, moved=moved)
+        return self._answer(agent, path, message, reply, moved=moved)
 
-    def _answer(self, agent: IceAgent, message: stun.Message, reply: bytes, *, moved: bool) -> Checked | None:
+    def _answer(
+        self, agent: IceAgent, path: Path, message: stun.Message, reply: bytes, *, moved: bool
+    ) -> Checked | None:
         # Every real check carries PRIORITY and a role and is larger than its answer; one that is not asks for
         # an amplifier.
         if len(reply) > len(message.data):
             return self._drop("amplifies")
-        return Checked(agent, reply, moved)
+        return Checked(agent, path, reply, moved)
 
     def _is_replay(self, agent: IceAgent, transaction_id: bytes, path: Path) -> bool:
         """A recorded check that comes again from elsewhere would move the media there: a lite agent sends no

@@ -183,8 +183,12 @@ class Plane(Protocol):
 
     def add_transport(self, transport: int, keys: SrtpKeys, extensions: HeaderExtensions) -> None: ...
     def set_address(self, transport: int, address: Address, local: int = 0) -> None:
-        """Where this transport sends to, and the only source its RTP is accepted from (an old address is
-        forgotten)."""
+        """Where this transport sends to and receives from (older addresses are forgotten)."""
+        ...
+
+    def accept_from(self, transport: int, address: Address, local: int = 0) -> None:
+        """Another source of this transport's media, until the next `set_address`: a path that is checked but not
+        nominated. A browser that restarts ICE sends on its new path up to 2.5 s before it nominates it."""
         ...
 
     def add_track(self, transport: int, track: int, spec: TrackSpec) -> None: ...

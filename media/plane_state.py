@@ -161,9 +161,9 @@ class Transport:
         "authenticated",
         "by_ssrc",
         "id",
-        "local",
         "lone_number",
         "next_sequence",
+        "paths",
         "receive",
         "rtt_s",
         "send",
@@ -186,7 +186,7 @@ class Transport:
         self.slot_table = slot_table(extensions)
         self.lone_number = _lone_number(extensions)
         self.address: Address | None = None
-        self.local = 0
+        self.paths: set[tuple[int, Address]] = set()  # (local, address) that media is accepted from
         self.sendto: Callable[..., int] | None = None  # of the socket it is reached by
         self.rtt_s = 0.1
         self.tracks: dict[int, Track] = {}

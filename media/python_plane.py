@@ -14,7 +14,7 @@ from typing import Final
 
 from media import rtcp
 from media.forwarder import FIRST_SEQUENCE_NUMBERS, Forward
-from media.packet_path import MAX_DATAGRAM, PacketPath
+from media.packet_path import MAX_DATAGRAM, STANDSTILL_S, PacketPath
 from media.payloads import KEY_FRAME_START
 from media.plane import (
     Address,
@@ -35,6 +35,7 @@ _STALLED_S: Final = 1.0  # a source that is silent this long is not asked for ke
 _HISTORY_S: Final = 1.5  # an older hole is closed by a key frame sooner than by a retransmission
 _NACK_ENTRIES: Final = 256  # at most 1 kB of them, so that a NACK is never longer than a packet may be
 _NOBODY: Final = 1  # the SSRC that the relay reports as
+_MAX_PATHS: Final = 16
 
 
 class PythonPlane(PacketPath):
@@ -61,20 +62,29 @@ class PythonPlane(PacketPath):
 
     def set_address(self, transport: int, address: Address, local: int = 0) -> None:
         state = self._transports[transport]
-        host, port = address[0], address[1]
-        ipaddress.ip_address(host)  # a name would be looked up by every sendto
-        if not 0 < port < 65536:
-            raise ValueError(f"port {port} is out of range")
+        checked = _checked(address)
         by_address = self._by_address[local]
-        self._forget_address(state)
-        state.address = (host, port)
-        state.local = local
+        self._forget_addresses(state)
+        state.address = checked
         state.sendto = self._sockets[local].sendto
-        by_address[state.address] = state
+        state.paths.add((local, checked))
+        by_address[checked] = state
 
-    def _forget_address(self, state: Transport) -> None:
-        if state.address is not None and self._by_address[state.local].get(state.address) is state:
-            del self._by_address[state.local][state.address]
+    def accept_from(self, transport: int, address: Address, local: int = 0) -> None:
+        state = self._transports[transport]
+        path = (local, _checked(address))
+        by_address = self._by_address[local]
+        if len(state.paths) >= _MAX_PATHS and path not in state.paths:
+            self._drop("too_many_paths")
+            return
+        state.paths.add(path)
+        by_address[path[1]] = state
+
+    def _forget_addresses(self, state: Transport) -> None:
+        for local, address in state.paths:
+            if self._by_address[local].get(address) is state:
+                del self._by_address[local][address]
+        state.paths.clear()
 
     def add_track(self, transport: int, track: int, spec: TrackSpec) -> None:
         if track in self._tracks:
@@ -166,7 +176,7 @@ class PythonPlane(PacketPath):
         state = self._transports.pop(transport, None)
         if state is None:
             return
-        self._forget_address(state)
+        self._forget_addresses(state)
         for track in list(state.tracks):
             self.remove_track(track)
         for forward in list(state.subscriptions):
@@ -224,7 +234,11 @@ class PythonPlane(PacketPath):
     # ---- time ----
 
     def tick(self, now: float) -> None:
+        stood_still = self._clock() - self._ticked_at > STANDSTILL_S
         self._ticked_at = self._clock()
+        if stood_still:  # the loop may run its timers before it reads
+            for local in range(len(self._sockets)):
+                self._skip_backlog(local)
         for track in self._tracks.values():
             primary = track.primary
             if primary is None:
@@ -262,3 +276,12 @@ class PythonPlane(PacketPath):
         self._records.clear()
         self._rtcp_records.clear()
         return records
+
+
+def _checked(address: Address) -> Address:
+    """ValueError when nothing can be sent there, or a name would have to be looked up by every sendto."""
+    host, port = address[0], address[1]
+    ipaddress.ip_address(host)
+    if not 0 < port < 65536:
+        raise ValueError(f"port {port} is out of range")
+    return host, port

@@ -182,6 +182,25 @@ def test_an_address_that_was_left_is_not_accepted(stage: Stage) -> None:
     assert stage.subscriber.read(1)
 
 
+def test_media_comes_on_a_checked_path_before_it_is_nominated(stage: Stage) -> None:
+    stage.video()
+    left, following = ("127.0.0.1", 9), ("127.0.0.1", 10)
+    stage.plane.set_address(1, left)
+    stage.plane.accept_from(1, stage.publisher.address)
+    stage.send(1, key=True)
+    stage.plane.on_datagram(stage.publisher.rtp(Stage.SSRC, 2, vp8(False)), left, 0, stage.now)
+    assert len(stage.subscriber.read(2)) == 2
+    stage.plane.set_address(1, following)
+    stage.send(3)
+    stage.plane.on_datagram(stage.publisher.rtp(Stage.SSRC, 4, vp8(False)), left, 0, stage.now)
+    assert stage.dropped("unknown_source") == 2
+    for port in range(100, 200):
+        stage.plane.accept_from(1, ("127.0.0.1", port))
+    assert stage.dropped("too_many_paths") == 100 - 15
+    stage.plane.remove_transport(1)
+    assert set(stage.plane._by_address[0]) == {stage.subscriber.address}
+
+
 def test_replayed_and_forged_packets_change_nothing(stage: Stage) -> None:
     stage.video()
     data = stage.publisher.rtp(Stage.SSRC, 1, vp8(True))
@@ -610,7 +629,8 @@ def test_a_lost_packet_of_a_picture_that_seldom_changes_is_asked_for(stage: Stag
     assert rtcp.parse_nack(compound, rtcp.split(compound)[1]) == [2]
 
 
-def test_media_that_waited_while_the_process_stood_still_is_left_out(stage: Stage) -> None:
+@pytest.mark.parametrize("first", [("read_ready", "tick"), ("tick", "read_ready")])
+def test_media_that_waited_while_the_process_stood_still_is_left_out(stage: Stage, first: tuple[str, str]) -> None:
     stage.video()
     relay = stage.socket.getsockname()
     stage.plane.tick(stage.now)
@@ -620,10 +640,10 @@ def test_media_that_waited_while_the_process_stood_still_is_left_out(stage: Stag
         stage.publisher.socket.sendto(stage.publisher.rtp(Stage.SSRC, number, vp8(False)), relay)
     stage.publisher.socket.sendto(STUN, relay)
     stage.now += 4
-    stage.plane.read_ready(0)
+    for step in first:
+        getattr(stage.plane, step)(0 if step == "read_ready" else stage.now)
     assert stage.dropped("standstill") == BATCH + 18
     assert len(of(ControlDatagram, stage.plane.drain())) == 1
-    stage.plane.tick(stage.now)
     stage.publisher.socket.sendto(stage.publisher.rtp(Stage.SSRC, BATCH + 20, vp8(False)), relay)
     stage.plane.read_ready(0)
     assert of(KeyFrameWanted, stage.plane.drain()) == [KeyFrameWanted(1, Stage.SSRC)]
