@@ -249,6 +249,22 @@ async def test_the_account_language_comes_before_the_browsers(site: Site) -> Non
     assert '<html lang="ru"' in await (await client.get("/desk")).text()
 
 
+async def test_every_page_that_shows_times_names_their_zone(site: Site) -> None:
+    booked = await book(site)
+    await site.api_token()
+    pages = {
+        "anna": ("sessions?status=upcoming", f"sessions/{booked.consultation_id}", "users", "deliveries", "tokens"),
+        "boris": ("", "calendar", f"consultations/{booked.consultation_id}"),
+    }
+    for who, paths in pages.items():
+        client = await site.signed_in(who)
+        for path in paths:
+            text = await (await client.get(f"/{'admin' if who == 'anna' else 'desk'}/{path}".rstrip("/"))).text()
+            main = text.split("<main", 1)[1]
+            assert re.search(r"\d\d:\d\d", main), f"the premise: {path} shows a time"
+            assert "Europe/Berlin (UTC+1)" in main, path
+
+
 async def test_metrics_count_messages_and_requests_without_names(site: Site) -> None:
     await book(site)
     client = await site.client()
