@@ -26,6 +26,9 @@ _PATHS_MAX = 16
 # password must not be able to take over a neighbour's address with a forged source.
 _PATH_HELD_S = 5.0
 _TRANSACTIONS_REMEMBERED = 64
+# A peer that restarts ICE nominates up to 2.5 s after its first check. Where nothing was heard on the nominated path
+# for so long (s), the first path of the new session is taken until then.
+_QUIET_S = 1.0
 
 
 class Path(NamedTuple):
@@ -54,6 +57,7 @@ class IceAgent:
     """The ICE state of one connection. Made by `IceLite.add`; changed by `IceLite` only.
 
     selected: the nominated path, None before the first nomination.
+    peer_ufrag: the peer's ICE session that `selected` belongs to.
     last_check_at: when the last authenticated check came (consent, RFC 7675).
     """
 
@@ -61,6 +65,7 @@ class IceAgent:
     credentials: Credentials
     previous: Credentials | None = None
     selected: Path | None = None
+    peer_ufrag: str = ""
     last_check_at: float | None = None
     # validated path → when its last check came
     paths: dict[Path, float] = field(default_factory=dict)
@@ -130,7 +135,7 @@ class IceLite:
             if message.type != stun.BINDING_REQUEST:
                 # Indications keep a NAT open; responses answer nothing that a lite agent has asked.
                 return self._drop("not_a_request")
-            ufrag, _ = message.username()
+            ufrag, peer_ufrag = message.username()
         except stun.MalformedStun:
             return self._drop("malformed")
         agent = self._by_ufrag.get(ufrag)
@@ -153,10 +158,15 @@ class IceLite:
             return self._drop("path_in_use")
         agent.last_check_at = now
         agent.current_used = agent.current_used or current
-        nominates = stun.USE_CANDIDATE in message.attributes and (current or not agent.current_used)
-        moved = nominates and agent.selected != path
-        if moved:
-            agent.selected = path
+        in_charge = current or not agent.current_used
+        follows = stun.USE_CANDIDATE in message.attributes or (
+            agent.selected is not None
+            and peer_ufrag != agent.peer_ufrag
+            and now - agent.paths[agent.selected] >= _QUIET_S
+        )
+        moved = in_charge and follows and agent.selected != path
+        if in_charge and follows:
+            agent.selected, agent.peer_ufrag = path, peer_ufrag
         reply = stun.binding_success(message.transaction_id, path.address, key)
         return self._answer(agent, path, message, reply, moved=moved)
 

@@ -25,11 +25,12 @@ def check(
     nominate: bool = True,
     controlling: bool = True,
     transaction_id: bytes | None = None,
+    peer: str = "peer",
 ) -> bytes:
     """A connectivity check as a browser writes it."""
     return stun.binding_request(
         transaction_id or next(_transactions).to_bytes(12, "big"),
-        f"{credentials.ufrag}:peer",
+        f"{credentials.ufrag}:{peer}",
         credentials.password.encode(),
         use_candidate=nominate,
         controlling=controlling,
@@ -174,6 +175,23 @@ class TestMoving:
         assert receive(lite, check(agent.credentials), AWAY).moved
         assert agent.selected == AWAY
         assert not receive(lite, check(agent.credentials), AWAY).moved
+
+    def test_a_restarted_peer_is_followed_from_a_dead_path_before_it_nominates(
+        self, lite: IceLite, agent: IceAgent
+    ) -> None:
+        receive(lite, check(agent.credentials), HOME, 0.0)
+        assert not receive(lite, check(agent.credentials, nominate=False), AWAY, 3.0).moved, "no restart"
+        again = check(agent.credentials, nominate=False, peer="again")
+        assert receive(lite, again, AWAY, 3.1).moved
+        third = Path(("203.0.113.3", 7000), 0)
+        for now in (3.2, 5.0):
+            assert not receive(lite, check(agent.credentials, nominate=False, peer="again"), third, now).moved
+        assert receive(lite, check(agent.credentials, peer="again"), third, 5.1).moved
+
+    def test_a_restarted_peer_is_not_moved_from_a_living_path(self, lite: IceLite, agent: IceAgent) -> None:
+        receive(lite, check(agent.credentials), HOME, 0.0)
+        assert not receive(lite, check(agent.credentials, nominate=False, peer="again"), AWAY, 0.5).moved
+        assert agent.selected == HOME
 
     def test_a_recorded_check_from_elsewhere_moves_nothing(self, lite: IceLite, agent: IceAgent) -> None:
         request = check(agent.credentials)
