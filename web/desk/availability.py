@@ -60,10 +60,11 @@ async def _page(
     request: web.Request,
     *,
     weekly: Sequence[Sequence[tuple[str, str]]] | None = None,
+    typed: Form | None = None,
     problems: dict[str, str] | None = None,
     status: int = 200,
 ) -> web.Response:
-    """`weekly` are the rows as typed, to be shown again after a mistake."""
+    """`weekly` and `typed` are what was typed, to be shown again after a mistake."""
     person = identity(request)
     async with request.app[DATABASE].read() as session:
         hours = await availability.hours(session, person.practice_id, person.person_id, request.app[CLOCK]().date())
@@ -75,7 +76,8 @@ async def _page(
     shown = weekly or [[(clock_text(start), clock_text(end)) for start, end in day] for day in hours.weekly]
     context: dict[str, Any] = {
         "weekly": shown,
-        "hours": hours,
+        "chosen_zone": (typed.text("zone") if typed else "") or hours.zone,
+        "typed": {name: typed.text(name) if typed else "" for name in ("day", "kind", "start", "end")},
         "exceptions": {
             day: [(clock_text(start), clock_text(end)) for start, end in ranges]
             for day, ranges in sorted(hours.exceptions.items())
@@ -108,7 +110,7 @@ async def save(request: web.Request) -> web.StreamResponse:
     except Invalid as error:
         named = {_day_field(problem.pointer): gettext(problem.message) for problem in error.problems}
         rows = [[row for row in day if row != ("", "")] for day in typed]
-        return await _page(request, weekly=rows, problems=named, status=error.status)
+        return await _page(request, weekly=rows, typed=form, problems=named, status=error.status)
     raise web.HTTPSeeOther("/desk/availability?done=hours")
 
 
@@ -137,7 +139,7 @@ async def save_exception(request: web.Request) -> web.StreamResponse:
             await availability.set_exception(session, person.practice_id, person.person_id, day, ranges)
     except Invalid as error:
         named = {problem.pointer.split("/")[1]: gettext(problem.message) for problem in error.problems}
-        return await _page(request, problems=named, status=error.status)
+        return await _page(request, typed=form, problems=named, status=error.status)
     raise web.HTTPSeeOther("/desk/availability?done=exception")
 
 

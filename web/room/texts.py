@@ -188,5 +188,6 @@ def call_texts(_: Callable[[str], str]) -> dict[str, str]:
         "ended_other_title": _("The call has ended"),
         "ended_other_text": _("You can try to return, or open your link again."),
         "ask_again": _("Ask again"),
+        "to_desk": _("To your desk"),
         "return": _("Return to the call"),
     }

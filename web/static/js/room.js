@@ -150,6 +150,11 @@ call.on('ended', (reason) => {
   const known = KNOWN_ENDS.includes(reason) ? reason : 'other';
   setText(byId('ended-title'), text(`ended_${known}_title`));
   setText(byId('ended-text'), text(`ended_${known}_text`));
+  if (call.you?.role === 'specialist') {
+    // where the notes are, and who is next
+    byId('ended-home', HTMLAnchorElement).href = '/desk';
+    setText(byId('ended-home'), text('to_desk'));
+  }
   byId('return').hidden = FINAL.includes(reason);
   setText(byId('return'), text(reason === 'refused' || reason === 'removed' ? 'ask_again' : 'return'));
   // no ticket any more: the gate knows the words for too early, over, and a link that was replaced
