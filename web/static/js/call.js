@@ -300,9 +300,11 @@ export class Call extends Emitter {
 
   #announceMedia() {
     if (!this.you?.admitted || this.connection.state !== 'open') return;
+    // what the system took away (a phone call) is off for the others: a name instead of a black picture
+    const sends = (/** @type {'microphone' | 'camera'} */ name) => this.media.isOn(name) && !this.media[name].interrupted;
     const state = {
-      microphone: this.media.isOn('microphone'),
-      camera: this.media.isOn('camera'),
+      microphone: sends('microphone'),
+      camera: sends('camera'),
       screen: this.screen !== null,
     };
     const key = JSON.stringify(state);

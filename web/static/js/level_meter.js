@@ -29,9 +29,10 @@ export class LevelMeter {
     this.resume();
   }
 
-  /** Without a click on the page browsers keep the audio context suspended. */
+  /** Without a click on the page browsers keep the audio context suspended; on an iPhone a phone call leaves it
+   * `interrupted`. */
   resume() {
-    if (this.#context?.state === 'suspended') this.#context.resume().catch(() => undefined);
+    if (this.#context && this.#context.state !== 'running') this.#context.resume().catch(() => undefined);
   }
 
   /**

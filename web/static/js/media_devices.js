@@ -138,7 +138,7 @@ export class LocalMedia extends Emitter {
   async setMicrophone(on) {
     const state = this.microphone;
     state.wanted = on;
-    if (state.track?.readyState === 'live') {
+    if (state.track?.readyState === 'live' && !(on && state.interrupted)) {
       state.track.enabled = on;
       this.emit('change', 'microphone');
     } else if (on) {
@@ -162,20 +162,19 @@ export class LocalMedia extends Emitter {
     state.deviceId = deviceId;
     if (!state.wanted && !state.track) return;
     const muted = name === 'microphone' && !state.wanted;
-    // some cameras cannot be open twice, and a phone opens one camera at a time
-    state.track?.stop();
-    state.track = null;
+    this.#drop(name); // some cameras cannot be open twice, and a phone opens one camera at a time
     await this.#turnOn(name);
     if (muted) await this.setMicrophone(false);
   }
 
-  /** After an interruption, or when the device was plugged in again. @param {DeviceName} name */
-  async restore(name) {
-    const state = this.#state[name];
-    state.track?.stop();
-    state.track = null;
-    state.interrupted = false;
-    await this.#turnOn(name);
+  /** After an interruption: ask anew for what the system took, with one request (an iPhone refuses the second of two). */
+  async restore() {
+    const taken = /** @type {DeviceName[]} */ (['microphone', 'camera']).filter((name) => {
+      const { interrupted, wanted } = this.#state[name];
+      return interrupted && wanted;
+    });
+    for (const name of taken) this.#drop(name);
+    await this.start(taken.includes('microphone'), taken.includes('camera'));
   }
 
   stop() {
@@ -230,13 +229,14 @@ export class LocalMedia extends Emitter {
 
   /** @param {DeviceName} name @returns {Promise<void>} */
   async #turnOn(name) {
-    if (this.#state[name].track?.readyState === 'live') {
+    const { track, interrupted } = this.#state[name];
+    if (track?.readyState === 'live' && !interrupted) {
       this.#state[name].wanted = true;
-      const track = this.#state[name].track;
-      if (track) track.enabled = true;
+      track.enabled = true;
       this.emit('change', name);
       return;
     }
+    this.#drop(name);
     const wish = this.#begin(name);
     try {
       const stream = await this.#getUserMedia([name]);
@@ -258,12 +258,18 @@ export class LocalMedia extends Emitter {
     const state = this.#state[name];
     state.wanted = false;
     state.asking = false;
-    state.interrupted = false;
     state.failure = null;
+    this.#drop(name);
+    this.emit('change', name);
+  }
+
+  /** @param {DeviceName} name */
+  #drop(name) {
+    const state = this.#state[name];
     if (state.track) state.track.onended = state.track.onmute = state.track.onunmute = null;
     state.track?.stop();
     state.track = null;
-    this.emit('change', name);
+    state.interrupted = false;
   }
 
   /** @param {DeviceName} name @returns {number} */
@@ -308,7 +314,7 @@ export class LocalMedia extends Emitter {
     }
     state.asking = false;
     state.failure = track ? null : (LocalMedia.missing() ?? failure);
-    state.interrupted = false;
+    state.interrupted = track?.muted ?? false;
     state.track = track;
     if (track) {
       if (name === 'camera') track.contentHint = 'motion';

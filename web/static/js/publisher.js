@@ -16,13 +16,18 @@ import { Emitter } from './emitter.js';
 const ALWAYS = ['microphone', 'camera'];
 const KINDS = /** @type {const} */ ({ microphone: 'audio', camera: 'video', screen: 'video', screen_audio: 'audio' });
 
-/** VP8 first (what every browser here encodes and the relay forwards), Opus first; the rest keeps its order.
+/** VP8 first (what every browser here encodes and the relay forwards), Opus first; the rest keeps its order. A wish only:
+ * Firefox before 128 has no such method, Safaris differ in what they take, and the relay's answer decides anyway.
  * @param {RTCRtpTransceiver} transceiver @param {'audio' | 'video'} kind */
 function preferCodec(transceiver, kind) {
   const wanted = kind === 'video' ? 'video/vp8' : 'audio/opus';
   const codecs = RTCRtpReceiver.getCapabilities(kind)?.codecs ?? [];
   const rank = (/** @type {RTCRtpCodec} */ codec) => (codec.mimeType.toLowerCase() === wanted ? 0 : 1);
-  if (codecs.length) transceiver.setCodecPreferences([...codecs].sort((a, b) => rank(a) - rank(b)));
+  try {
+    if (codecs.length) transceiver.setCodecPreferences?.([...codecs].sort((a, b) => rank(a) - rank(b)));
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error;
+  }
 }
 
 /** @extends {Emitter<PublisherEvents>} */

@@ -9,6 +9,7 @@ import { ChatPanel } from './room/chat_panel.js';
 import { DevicesForm } from './room/devices_form.js';
 import { byId, onClick, setText } from './room/dom.js';
 import { Gate } from './room/gate.js';
+import { giveWayToKeyboard } from './room/keyboard.js';
 import { Prejoin } from './room/prejoin.js';
 import { Queue } from './room/queue.js';
 import { SelfView } from './room/self_view.js';
@@ -227,10 +228,7 @@ media.on('change', (name) => {
   if (screen === 'call' && state.failure) announcer.note(text(`${name}_${state.failure}`));
 });
 
-byId('tap-to-restore').addEventListener('click', () => {
-  if (media.camera.interrupted) void media.restore('camera');
-  if (media.microphone.interrupted) void media.restore('microphone');
-});
+onClick('tap-to-restore', () => void media.restore());
 
 /** @param {number} now */
 function showInterruption(now) {
@@ -296,16 +294,27 @@ network?.addEventListener?.('change', () => {
 addEventListener('pageshow', (event) => {
   if (event.persisted) call.wake();
 });
+addEventListener('pointerup', () => revive());
 document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'visible') {
     hiddenSince = 0;
     call.setVideoWanted(true);
     call.wake();
+    revive();
     void keepAwake();
   } else {
     hiddenSince = performance.now();
   }
 });
+
+/** iOS stops pictures and sounds for a phone call or in the background, and starts them again at the page's wish only. */
+function revive() {
+  prejoin.revive();
+  stage.show();
+  for (const video of document.querySelectorAll('video')) {
+    if (video.muted && video.paused && video.srcObject) video.play().catch(() => undefined);
+  }
+}
 
 /** Phones would lock in the middle of the conversation. The browser drops the lock whenever the page is hidden. */
 async function keepAwake() {
@@ -318,5 +327,6 @@ async function keepAwake() {
 }
 call.on('admitted', () => void keepAwake());
 
+giveWayToKeyboard(byId('call'));
 void media.refreshDevices();
 void gate.check();

@@ -20,7 +20,7 @@ export class Sounds {
   /** Call from a click: browsers let a page make sounds only after one. */
   unlock() {
     this.#context ??= new AudioContext();
-    if (this.#context.state === 'suspended') this.#context.resume().catch(() => undefined);
+    if (this.#context.state !== 'running') this.#context.resume().catch(() => undefined);
   }
 
   /** @param {string} deviceId '' is the default speaker */

@@ -10,6 +10,9 @@ export class ChatPanel {
   #lines = byId('chat-lines');
   #field = byId('chat-text', HTMLTextAreaElement);
   #unread = 0;
+  /** the newest line is in sight and stays there */
+  #follows = true;
+  #height = 0;
 
   /**
    * @param {import('../call.js').Call} call
@@ -35,6 +38,15 @@ export class ChatPanel {
     this.#panel.addEventListener('keydown', (event) => {
       if (event.key === 'Escape') this.toggle(false);
     });
+    // the keyboard opens or the phone is turned: the newest line stays in sight
+    new ResizeObserver(() => {
+      this.#height = this.#lines.clientHeight;
+      if (this.#follows) this.#toEnd();
+    }).observe(this.#lines);
+    this.#lines.addEventListener('scroll', () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.#lines;
+      if (clientHeight === this.#height) this.#follows = scrollHeight - scrollTop - clientHeight < 80;
+    });
     call.on('chat', (entry) => {
       this.#show();
       if (entry && !this.isOpen) {
@@ -57,10 +69,13 @@ export class ChatPanel {
     byId('chat').setAttribute('aria-expanded', String(open));
     if (open) {
       this.#setUnread(0);
-      this.#lines.scrollTop = this.#lines.scrollHeight;
-      this.#field.focus();
+      this.#toEnd();
+      // a finger has come to read: the keyboard would cover half of it
+      if (matchMedia('(pointer: coarse)').matches) this.#lines.focus();
+      else this.#field.focus();
     } else {
-      byId('chat').focus();
+      const opener = byId('chat'); // phones have it behind ⋮
+      (opener.getClientRects().length ? opener : byId('more')).focus();
     }
   }
 
@@ -80,9 +95,13 @@ export class ChatPanel {
   #show() {
     const entries = this.call.chat.entries();
     byId('chat-empty').hidden = entries.length > 0;
-    const atEnd = this.#lines.scrollHeight - this.#lines.scrollTop - this.#lines.clientHeight < 80;
     this.#lines.replaceChildren(...entries.map((entry, index) => this.#line(entry, entries[index - 1])));
-    if (atEnd || entries.at(-1)?.status === 'sending') this.#lines.scrollTop = this.#lines.scrollHeight;
+    if (this.#follows || entries.at(-1)?.status === 'sending') this.#toEnd();
+  }
+
+  #toEnd() {
+    this.#follows = true;
+    this.#lines.scrollTop = this.#lines.scrollHeight;
   }
 
   /** @param {Entry} entry @param {Entry | undefined} before */

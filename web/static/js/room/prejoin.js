@@ -80,6 +80,11 @@ export class Prejoin {
     return on ? { level, silent } : { level: 0, silent: false };
   }
 
+  /** The level is measured again after the system had stopped it. */
+  revive() {
+    this.#meter.resume();
+  }
+
   /** @param {boolean} camera */
   #ask(camera) {
     this.#decided = true;
