@@ -26,6 +26,9 @@ FIRST_SEQUENCE_NUMBERS: Final = 0x8000
 _MAX_SEGMENTS: Final = 128
 _MAX_RESENDS: Final = 6
 _MIN_RESEND_S: Final = 0.01
+# Of a round trip. A viewer asks again after one of its own measure; were ours a little longer, its second request would
+# count as a double and the picture stand for one more.
+_RESEND_AFTER: Final = 0.6
 _MAX_STEP_S: Final = 10.0  # a larger jump of a source's timestamps is taken for a new clock
 _FRAME_S: Final = {"audio": 0.02, "video": 1 / 30}
 
@@ -252,13 +255,13 @@ class Forward:
 
     def answer_nack(self, lost: list[int], now: float, rtt_s: float) -> list[Stored]:
         """The packets to send again for a NACK of `lost` (16-bit numbers). Left out: unknown ones, those
-        before the latest key frame, those sent again less than a round trip ago or six times already. Sets
+        before the latest key frame, those sent again about a round trip ago or six times already. Sets
         `hopeless`: whether video lacks one that cannot be sent any more."""
         self.stats.nacks += 1
         self.hopeless = False
         answer = []
         last = self._last_sequence
-        pause = max(rtt_s, _MIN_RESEND_S)
+        pause = max(_RESEND_AFTER * rtt_s, _MIN_RESEND_S)
         for sequence_number in lost:
             sequence = extend(last, sequence_number)
             stored = self._ring[sequence & self._mask]

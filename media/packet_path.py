@@ -17,8 +17,8 @@ from media.packets import MalformedPacket
 from media.plane import Address, FirstPacket, KeyFrameWanted, PlaneCounters, Record, Rtcp, UnknownSsrc
 from media.plane_inbox import ControlInbox
 from media.plane_state import Held, Source, Subscription, Track, Transport
-from media.receiving import DUPLICATE, TOO_OLD
-from media.srtp import MAX_TRAILER, Buffer, protect, status_word, unprotect, unprotect_rtcp
+from media.receiving import DUPLICATE, TOO_OLD, ReceiveStream
+from media.srtp import MAX_TRAILER, Buffer, protect, protect_rtcp, status_word, unprotect, unprotect_rtcp
 
 MAX_DATAGRAM: Final = 2048  # Ethernet's 1500 and some; longer ones are dropped
 BATCH: Final = 64  # datagrams read per wake, so that timers and other sockets get their turn
@@ -32,6 +32,8 @@ KEY_FRAME_INTERVAL_S: Final = 0.5
 # would move the viewers' clocks and fill their links, and the publisher's estimator would take the wait for congestion.
 STANDSTILL_S: Final = 1.0
 MAX_BACKLOG: Final = 16_384  # datagrams; more than any socket buffer holds
+_NACK_ENTRIES: Final = 256  # at most 1 kB of them, so that a NACK is never longer than a packet may be
+_NOBODY: Final = 1  # the SSRC that the relay reports as
 _SHORTEST_SRTP: Final = packets.HEADER_LENGTH + 10  # header and the shorter tag
 _SHORTEST_SRTCP: Final = 8 + 4 + 10  # header and SSRC, SRTCP index, the shorter tag
 _MSG_DONTWAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
@@ -58,6 +60,7 @@ class PacketPath:
         self._inbox = ControlInbox()
         self._rtcp_records: dict[int, int] = {}  # transport → how many since the last drain
         self._ticked_at = clock()
+        self._gaps: list[Track] = []  # with new holes since the last read
 
     # ---- reading ----
 
@@ -73,7 +76,7 @@ class PacketPath:
             try:
                 length, source = receive(buffer)
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError:
                 # An ICMP error for something that was sent earlier; the socket goes on.
                 self._drop("receive_error")
@@ -81,6 +84,12 @@ class PacketPath:
             if len(source) != 2:
                 source = source[:2]  # IPv6: flow and scope are not part of an address here
             self._handle(length, source, local, clock())
+        if self._gaps:
+            # Asked for at once, but what had only overtaken others and waited behind them is in by now.
+            gaps, self._gaps = self._gaps, []
+            for track in gaps:
+                if track.primary is not None and track.watched:
+                    self._ask_for_missing(track, track.primary.stream, clock())
 
     def _skip_backlog(self, local: int) -> None:
         """Read all that waits and leave the media out. Checks, handshakes and RTCP are handled: they say how things
@@ -220,7 +229,7 @@ class PacketPath:
             return
         stream = source.stream
         key_frame = track.video and start < end and track.key_frame_start(buffer, start, end)
-        if key_frame or stream.discontinuity or not track.started:
+        if key_frame or stream.discontinuity or stream.opened or not track.started:
             self._on_turn(track, source, sequence, key_frame, now)
         if track.subscriptions:
             packet = self._packet
@@ -239,8 +248,11 @@ class PacketPath:
             self._forward(track, packet, now)
 
     def _on_turn(self, track: Track, source: Source, sequence: int, key_frame: bool, now: float) -> None:
-        """What does not happen with every packet: the first one, a key frame, the end of an outage."""
+        """What does not happen with every packet: the first one, a key frame, a hole, the end of an outage."""
         stream = source.stream
+        if stream.opened:
+            stream.opened = False
+            self._gaps.append(track)
         if not track.started:
             track.started = self._record(FirstPacket(track.id, now))
         if key_frame:
@@ -431,6 +443,25 @@ class PacketPath:
                 self._want_key_frame(subscription.track, now)
             else:
                 self._drop("pli_throttled")
+
+    def _ask_for_missing(self, track: Track, stream: ReceiveStream, now: float) -> None:
+        lost = stream.due_nacks(now, track.transport.rtt_s)
+        for at in range(0, len(lost), _NACK_ENTRIES):
+            request = rtcp.build_nack(_NOBODY, stream.ssrc, lost[at : at + _NACK_ENTRIES])
+            self._send_rtcp(track.transport, rtcp.build_receiver_report(_NOBODY) + request)
+
+    def _send_rtcp(self, transport: Transport, compound: bytes) -> None:
+        if transport.sendto is None:
+            self._drop("no_address")
+            return
+        outgoing = self._out
+        length = len(compound)
+        outgoing.bytes[:length] = compound
+        outgoing.length[0] = length
+        if protect_rtcp(transport.send, outgoing.pointer, outgoing.length):
+            self._drop("protect_failed")
+            return
+        self._send_to(transport.sendto, outgoing.view[: outgoing.length[0]], transport.address)
 
     def _want_key_frame(self, track: Track, now: float) -> None:
         """Ask the publisher for a key frame: at once the first time, then at most every 500 ms; `tick` makes up for

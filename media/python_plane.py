@@ -12,7 +12,6 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from media import rtcp
 from media.forwarder import FIRST_SEQUENCE_NUMBERS, Forward
 from media.packet_path import MAX_DATAGRAM, STANDSTILL_S, PacketPath
 from media.payloads import KEY_FRAME_START
@@ -29,12 +28,9 @@ from media.plane import (
     TrackSpec,
 )
 from media.plane_state import Subscription, Track, Transport
-from media.srtp import protect_rtcp
 
 _STALLED_S: Final = 1.0  # a source that is silent this long is not asked for key frames
 _HISTORY_S: Final = 1.5  # an older hole is closed by a key frame sooner than by a retransmission
-_NACK_ENTRIES: Final = 256  # at most 1 kB of them, so that a NACK is never longer than a packet may be
-_NOBODY: Final = 1  # the SSRC that the relay reports as
 _MAX_PATHS: Final = 16
 
 
@@ -189,19 +185,9 @@ class PythonPlane(PacketPath):
 
     def send_rtcp(self, transport: int, compound: bytes) -> None:
         state = self._transports[transport]
-        outgoing = self._out
-        length = len(compound)
-        if length > MAX_DATAGRAM:
+        if len(compound) > MAX_DATAGRAM:
             raise ValueError("the compound is longer than a datagram")
-        if state.sendto is None:
-            self._drop("no_address")
-            return
-        outgoing.bytes[:length] = compound
-        outgoing.length[0] = length
-        if protect_rtcp(state.send, outgoing.pointer, outgoing.length):
-            self._drop("protect_failed")
-            return
-        self._send_to(state.sendto, outgoing.view[: outgoing.length[0]], state.address)
+        self._send_rtcp(state, compound)
 
     def send_raw(self, data: bytes, address: Address, local: int = 0) -> None:
         self._send_to(self._sockets[local].sendto, data, address)
@@ -249,10 +235,7 @@ class PythonPlane(PacketPath):
                 stream.broken = False
                 continue
             if stream.missing:
-                lost = stream.due_nacks(now, track.transport.rtt_s)
-                for at in range(0, len(lost), _NACK_ENTRIES):
-                    request = rtcp.build_nack(_NOBODY, stream.ssrc, lost[at : at + _NACK_ENTRIES])
-                    self.send_rtcp(track.transport.id, rtcp.build_receiver_report(_NOBODY) + request)
+                self._ask_for_missing(track, stream, now)
             if stream.broken:
                 stream.broken = False
                 self._want_key_frame(track, now)

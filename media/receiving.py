@@ -41,7 +41,7 @@ class ReceiveStream:
 
     discontinuity: the last `receive` ended a hole that will not be repaired (too large, too old, or a restart
     of the numbering); the caller handles it and need not reset it. broken: a packet was given up; video needs
-    a key frame. The caller resets it.
+    a key frame. opened: there is a new hole to ask for. The caller resets these two.
     """
 
     __slots__ = (
@@ -56,6 +56,7 @@ class ReceiveStream:
         "broken",
         "discontinuity",
         "highest",
+        "opened",
         "ssrc",
         "stats",
     )
@@ -66,6 +67,7 @@ class ReceiveStream:
         self.highest = -1
         self.discontinuity = False
         self.broken = False
+        self.opened = False
         self._clock_rate_hz = clock_rate_hz
         self._nack = nack
         self._base = -1
@@ -152,6 +154,7 @@ class ReceiveStream:
             return
         for extended in range(first, end):
             self._missing[extended] = _Missing(now)
+        self.opened = True
 
     def _restart(self, extended: int) -> None:
         # The numbers in between were never sent: they are no loss.

@@ -439,6 +439,19 @@ def test_gaps_are_asked_for_and_filled_through_rtx(stage: Stage) -> None:
     assert (stats.packets, stats.packets_lost, stats.retransmitted, stats.nacks) == (3, 2, 2, 1)
 
 
+def test_a_loss_is_asked_for_at_once_but_not_what_only_came_out_of_order(stage: Stage) -> None:
+    stage.video()
+    stage.plane.tick(stage.now)
+    relay = stage.socket.getsockname()
+    for number in (100, 103, 102, 105):
+        stage.publisher.socket.sendto(stage.publisher.rtp(Stage.SSRC, number, vp8(number == 100)), relay)
+    stage.plane.read_ready(0)
+    compound = stage.publisher.read_rtcp()
+    assert rtcp.parse_nack(compound, rtcp.split(compound)[1]) == [101, 104]
+    stage.plane.tick(stage.now)
+    assert stage.publisher.silent()
+
+
 def test_many_scattered_losses_fit_into_packets(stage: Stage) -> None:
     stage.video()
     stage.send(0, key=True)
