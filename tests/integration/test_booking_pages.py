@@ -239,6 +239,16 @@ async def test_the_mailed_link_opens_the_booking_in_another_browser(site: Site, 
     assert "Please open the whole link" in await page(second, other)
 
 
+async def test_over_https_the_bookings_cookie_is_a_secure_one(database_url: str, tmp_path: Path) -> None:
+    async with open_site(database_url, tmp_path, CONSULT_PUBLIC_URL="https://consult.example") as site:
+        client, id = await site.client(), "0" * 32
+        opened = await client.post(f"/manage/{id}/open", json={"token": links.manage_token(site.vault, id)})
+        cookie = opened.headers["Set-Cookie"]
+        assert cookie.startswith("__Secure-consult_manage=")
+        for part in ("Secure", "HttpOnly", "SameSite=Lax", f"Path=/manage/{id}"):
+            assert part in cookie.split("; ")
+
+
 async def test_moving_and_cancelling(site: Site, service: Service) -> None:
     client = await site.client()
     base = (await book(client, service)).removesuffix("/confirmed")
@@ -252,6 +262,9 @@ async def test_moving_and_cancelling(site: Site, service: Service) -> None:
     after = await page(client, f"{base}?moved=1")
     assert "Your appointment was moved" in after
     assert "10 March 2026" in after
+    # the time it has now is no other time
+    text = await page(client, f"{base}/reschedule?date=2026-03-10")
+    assert found(r'class="slot" name="start" value="([^"]+)"', text) == [one for one in values if one != values[3]]
     assert "Cancel this appointment?" in await page(client, f"{base}/cancel")
     assert (await send(client, f"{base}/cancel", {})).status == 303
     cancelled = await page(client, base)

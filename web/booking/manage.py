@@ -156,7 +156,7 @@ async def _choose(
     base = f"/manage/{appointment.id}/reschedule"
     async with request.app[DATABASE].read() as session:
         picker = await build_picker(
-            request, session, appointment.offer, base, post_url=base, ignore_booking=appointment.id
+            request, session, appointment.offer, base, post_url=base, moving=appointment.booking
         )
     return _page(
         request,

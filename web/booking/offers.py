@@ -13,6 +13,7 @@ from babel import dates
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from consult.booking import availability
+from consult.booking.agenda import BookingView
 from consult.booking.models import Service
 from consult.booking.services import SpecialistCard, list_services, list_specialists, rules_of
 from web import i18n
@@ -156,9 +157,11 @@ async def build_picker(
     base_url: str,
     *,
     post_url: str | None = None,
-    ignore_booking: str | None = None,
+    moving: BookingView | None = None,
 ) -> Picker:
-    """The month asked for by ?month= or ?date=, else the first month with free times and its first free day."""
+    """The month asked for by ?month= or ?date=, else the first month with free times and its first free day.
+
+    `moving`: the booking that a new time is chosen for. It takes up no time then, and its own start is not offered."""
     now = request.app[CLOCK]()
     zone = reader_zone(request)
     rules = rules_of(offer.service)
@@ -168,8 +171,10 @@ async def build_picker(
     async def free(first: date) -> dict[date, list[Time]]:
         start, end = day_bounds(first, month_after(first) - timedelta(days=1), zone)
         slots = await availability.offer(
-            session, rules, offer.specialist_ids, start, end, now, ignore_booking=ignore_booking
+            session, rules, offer.specialist_ids, start, end, now, ignore_booking=moving.id if moving else None
         )
+        if moving is not None:
+            slots = [slot for slot in slots if slot.start != moving.start]
         return times_by_day(merge_times(slots), zone)
 
     async def first_free_month() -> tuple[date, dict[date, list[Time]]] | None:
