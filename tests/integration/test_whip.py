@@ -214,6 +214,8 @@ async def test_candidates_and_restarts_are_patched(site: Site) -> None:
         assert "a=ice-ufrag:" in await restarted.text()
         assert restarted.headers["ETag"] != etag
         assert (await patch(restart, If_Match=etag)).status == 412
+        again = restart.replace("freshfragment", "fresherfragment")
+        assert (await patch(again, If_Match='"*"')).status == 200, "as the RFC's example writes it"
 
 
 async def test_who_may_not_connect_is_told_why(site: Site) -> None:

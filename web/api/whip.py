@@ -130,7 +130,8 @@ async def patch(request: web.Request, protocol: Protocol) -> web.Response:
     if wanted is None:
         raise Answered(problem(428, "precondition_required", _("Send the ETag of the session in If-Match.")))
     tags = [one.strip() for one in wanted.split(",")]
-    if "*" not in tags and device.etag not in tags:
+    # RFC 9110 writes the wildcard without quotes, the example of RFC 9725 section 4.3.3 with
+    if not {"*", '"*"', device.etag} & set(tags):
         raise Answered(
             problem(412, "precondition_failed", _("ICE was restarted meanwhile: this is of an older session."))
         )
