@@ -13,6 +13,11 @@ from web.i18n import gettext
 FIELD_LENGTH_MAX = 10_000
 
 
+def is_text(value: str) -> bool:
+    """Whether a database can keep it: no NUL, and no half of a surrogate pair."""
+    return "\0" not in value and not any("\ud800" <= sign <= "\udfff" for sign in value)
+
+
 class Form:
     """The fields of a posted form. Files are not fields; a missing field is the empty text."""
 
@@ -26,6 +31,8 @@ class Form:
         lists: dict[str, list[str]] = {}
         for name, value in posted.items():
             if isinstance(value, str):
+                if not is_text(value):
+                    raise web.HTTPBadRequest
                 lists.setdefault(name, []).append(value[:FIELD_LENGTH_MAX])
         return cls({name: values[0] for name, values in lists.items()}, lists)
 

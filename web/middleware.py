@@ -24,6 +24,7 @@ from consult.errors import Refused, TooMany
 from web import i18n
 from web.access import STAFF_ROLES, Access, Denied, SignInNeeded, rule_of
 from web.account.sessions import load_api_caller, load_identity
+from web.forms import is_text
 from web.keys import (
     API_CALLER,
     IDENTITY,
@@ -176,6 +177,10 @@ async def enforce(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Deny by default: a matched route without a rule is refused even though the start already checked."""
     if request.match_info.http_exception is not None:
         return await handler(request)
+    if not all(part.isprintable() for part in request.match_info.values()):
+        raise web.HTTPNotFound  # no id, slug or file is written so, and a database may refuse to look for it
+    if not all(is_text(value) for value in request.query.values()):
+        raise web.HTTPBadRequest
     rule = rule_of(request.match_info.handler)
     cookieless = request.path.startswith(COOKIELESS_PREFIXES)
     if not cookieless and request.method not in SAFE_METHODS and is_cross_site(request):

@@ -11,14 +11,25 @@ from web.keys import VAULT
 from web.origin import is_https
 
 COOKIE = "consult_manage"
+# bound to a path, so not __Host-: this prefix still keeps an insecure page from setting it
+SECURE_COOKIE = f"__Secure-{COOKIE}"
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 def give_capability(request: web.Request, response: web.StreamResponse, booking_id: str, mac: str) -> None:
     """HttpOnly and bound to /manage/ID; it ends with the browser session."""
     response.set_cookie(
-        COOKIE, mac, path=f"/manage/{booking_id}", httponly=True, samesite="Lax", secure=is_https(request)
+        _cookie_name(request),
+        mac,
+        path=f"/manage/{booking_id}",
+        httponly=True,
+        samesite="Lax",
+        secure=is_https(request),
     )
+
+
+def _cookie_name(request: web.Request) -> str:
+    return SECURE_COOKIE if is_https(request) else COOKIE
 
 
 def booking_id(request: web.Request) -> str | None:
@@ -29,4 +40,4 @@ def booking_id(request: web.Request) -> str | None:
 
 def holds_capability(request: web.Request, id: str) -> bool:
     """Whether the request's cookie opens this booking. Constant time."""
-    return request.app[VAULT].check_capability(MANAGE, id, request.cookies.get(COOKIE, ""))
+    return request.app[VAULT].check_capability(MANAGE, id, request.cookies.get(_cookie_name(request), ""))
