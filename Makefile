@@ -52,11 +52,12 @@ $(STAMPS)/venv:
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# test includes run: with both stamps present neither installs again
 $(STAMPS)/run: pyproject.toml | $(STAMPS)/venv
-	@test -n "$(filter test bench check format generate,$(MAKECMDGOALS))" || { echo "Installing Consult into $(VENV) …"; $(BIN)/pip install --quiet --disable-pip-version-check --editable .; }
+	@echo "Installing Consult into $(VENV) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
+# the test tools come with Consult itself: `make run` afterwards installs nothing
 $(STAMPS)/test: pyproject.toml | $(STAMPS)/venv
 	@echo "Installing Consult and its test tools into $(VENV) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
