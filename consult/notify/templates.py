@@ -194,7 +194,9 @@ def _letter(
                     )
                 )
             else:
-                closing.append(_("It is too late to change it online. If you cannot come, please contact the practice."))
+                closing.append(
+                    _("It is too late to change it online. If you cannot come, please contact the practice.")
+                )
     closing.append(
         _("%(practice)s sends this message automatically; answers are not read.")
         % {"practice": appointment.practice_name}
