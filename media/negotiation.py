@@ -42,6 +42,7 @@ _FEEDBACK: dict[Kind, tuple[str, ...]] = {
     "video": ("transport-cc", "ccm fir", "nack", "nack pli"),
 }
 _CODECS: dict[Kind, tuple[Literal["VP8", "opus"], int]] = {"audio": ("opus", 48000), "video": ("VP8", 90000)}
+_NAMES: dict[Kind, str] = {"audio": "Opus", "video": "VP8"}
 _OPUS_PARAMETERS = "minptime=10;useinbandfec=1"
 
 
@@ -117,11 +118,13 @@ class Outgoing:
 
 
 def accept_publish(offer: Description) -> tuple[Peer, list[Incoming]]:
-    """What of a publish offer the relay carries. The sections that are left out are answered with port 0."""
+    """What of a publish offer the relay carries. The sections that are left out are answered with port 0; one that
+    wants to send in other codecs is an error, because a device would go on without a word and nobody see it."""
     accepted: list[Incoming] = []
     for section in offer.sections:
         codec = _usable(offer, section)
         if codec is None:
+            _check_codecs(offer, section)
             continue
         kind = cast(Kind, section.kind)
         rtx = section.rtx_for(codec) if kind == "video" else None
@@ -148,7 +151,7 @@ def accept_publish(offer: Description) -> tuple[Peer, list[Incoming]]:
             )
         )
     if not accepted:
-        raise bad_sdp("no section with VP8 or Opus that could be bundled")
+        raise bad_sdp("nothing here can be taken: it needs VP8 or Opus, over DTLS, in one BUNDLE with rtcp-mux")
     numbers = [ssrc for one in accepted for ssrc in (one.ssrc, one.rtx_ssrc) if ssrc is not None]
     if len(set(numbers)) != len(numbers):
         raise bad_sdp("an SSRC is used twice")
@@ -331,6 +334,13 @@ def _usable(offer: Description, section: Section) -> Codec | None:
     if section.protocol != "UDP/TLS/RTP/SAVPF" or not section.rtcp_mux or section.mid not in offer.bundle:
         return None
     return section.codec(*_CODECS[cast(Kind, section.kind)])
+
+
+def _check_codecs(offer: Description, section: Section) -> None:
+    """Raises bad_sdp when only the codec keeps a section from being sent."""
+    sends = not section.rejected and section.direction in ("sendonly", "sendrecv") and section.mid in offer.bundle
+    if sends and section.kind in ("audio", "video") and section.codec(*_CODECS[cast(Kind, section.kind)]) is None:
+        raise bad_sdp(f"{section.kind} is offered without {_NAMES[cast(Kind, section.kind)]}: VP8 and Opus are needed")
 
 
 def _extensions(kind: Kind, offered: dict[str, int]) -> HeaderExtensions:

@@ -60,6 +60,7 @@ class PacketPath:
         self._inbox = ControlInbox()
         self._rtcp_records: dict[int, int] = {}  # transport → how many since the last drain
         self._ticked_at = clock()
+        self._stale: set[int] = set()  # sockets with media from before a standstill
         self._gaps: list[Track] = []  # with new holes since the last read
 
     # ---- reading ----
@@ -67,7 +68,9 @@ class PacketPath:
     def read_ready(self, local: int = 0) -> None:
         """Handle up to 64 datagrams that wait on socket `local`."""
         clock = self._clock
-        if clock() - self._ticked_at > STANDSTILL_S:
+        self._notice_standstill(clock())
+        if local in self._stale:
+            self._stale.discard(local)
             self._skip_backlog(local)
             return
         receive = self._sockets[local].recvfrom_into
@@ -90,6 +93,12 @@ class PacketPath:
             for track in gaps:
                 if track.primary is not None and track.watched:
                     self._ask_for_missing(track, track.primary.stream, clock())
+
+    def _notice_standstill(self, now: float) -> None:
+        """Called by reads and by ticks: after a standstill the loop may begin with either."""
+        if now - self._ticked_at > STANDSTILL_S:
+            self._ticked_at = now
+            self._stale.update(range(len(self._sockets)))
 
     def _skip_backlog(self, local: int) -> None:
         """Read all that waits and leave the media out. Checks, handshakes and RTCP are handled: they say how things

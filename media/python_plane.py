@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from media.forwarder import FIRST_SEQUENCE_NUMBERS, Forward
-from media.packet_path import MAX_DATAGRAM, STANDSTILL_S, PacketPath
+from media.packet_path import MAX_DATAGRAM, PacketPath
 from media.payloads import KEY_FRAME_START
 from media.plane import (
     Address,
@@ -220,11 +220,8 @@ class PythonPlane(PacketPath):
     # ---- time ----
 
     def tick(self, now: float) -> None:
-        stood_still = self._clock() - self._ticked_at > STANDSTILL_S
+        self._notice_standstill(self._clock())
         self._ticked_at = self._clock()
-        if stood_still:  # the loop may run its timers before it reads
-            for local in range(len(self._sockets)):
-                self._skip_backlog(local)
         for track in self._tracks.values():
             primary = track.primary
             if primary is None:

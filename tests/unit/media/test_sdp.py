@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from media import negotiation, sdp
 from media.api import RelayError, Track
 from media.negotiation import Local, Slot
+from media.plane import HeaderExtensions
 from tests.unit.media.mutations import mutated
 
 FOLDER = Path(__file__).parent / "sdp"
@@ -50,6 +51,41 @@ def refusal(take: Callable[[str], object], text: str) -> str | None:
 def section_lines(text: str, index: int) -> list[str]:
     """The lines of one m-section."""
     return text.split("\r\nm=")[index + 1].split("\r\n")
+
+
+def device_offer(video: str, setup: str) -> str:
+    """`video`: the payload types in order, 102 H.264 and 96 VP8."""
+    names = {"102": "H264/90000", "96": "VP8/90000"}
+    common = [
+        "c=IN IP4 0.0.0.0",
+        f"a=setup:{setup}",
+        "a=ice-ufrag:user",
+        "a=ice-pwd:passwordpasswordpassword",
+        "a=rtcp-mux",
+        "a=rtcp-rsize",
+        "a=fingerprint:sha-256 " + ":".join(["AB"] * 32),
+        "a=sendonly",
+    ]
+    return "\r\n".join(
+        [
+            "v=0",
+            "o=- 1234567 0 IN IP4 0.0.0.0",
+            "s=-",
+            "t=0 0",
+            "a=ice-options:trickle",
+            "a=group:BUNDLE audio0 video1",
+            "m=audio 9 UDP/TLS/RTP/SAVPF 97",
+            *common,
+            "a=mid:audio0",
+            "a=rtpmap:97 OPUS/48000/2",
+            f"m=video 9 UDP/TLS/RTP/SAVPF {video}",
+            *common,
+            "a=x-video",
+            "a=mid:video1",
+            *(f"a=rtpmap:{number} {names[number]}" for number in video.split()),
+            "",
+        ]
+    )
 
 
 class TestPublish:
@@ -158,12 +194,39 @@ class TestPublish:
 
     def test_payload_types_that_look_like_rtcp_are_passed_over(self) -> None:
         moved = CHROMIUM.replace("SAVPF 96 97", "SAVPF 72 97").replace("rtpmap:96 VP8", "rtpmap:72 VP8")
-        _, accepted = negotiation.accept_publish(sdp.parse(moved))
-        assert [one.kind for one in accepted] == ["audio"]
+        with pytest.raises(RelayError, match="video is offered without VP8"):
+            negotiation.accept_publish(sdp.parse(moved))
         moved = CHROMIUM.replace("SAVPF 96 97", "SAVPF 96 73").replace(":97 rtx", ":73 rtx")
         moved = moved.replace("fmtp:97 apt=96", "fmtp:73 apt=96")
         _, (_, video) = negotiation.accept_publish(sdp.parse(moved))
         assert (video.spec.rtx_payload_type, video.rtx_ssrc) == (None, None)
+
+    @pytest.mark.parametrize("setup", ["actpass", "active"])
+    def test_a_device_that_prefers_h264_gets_vp8(self, setup: str) -> None:
+        """What GStreamer's whipclientsink and libdatachannel write: few attributes, H.264 first, no SSRCs, no mid
+        extension, no candidates."""
+        offer = device_offer("102 96", setup)
+        peer, (audio, video) = negotiation.accept_publish(sdp.parse(offer))
+        assert peer.ufrag == "user"
+        assert (audio.mid, audio.ssrc, audio.sending) == ("audio0", None, True)
+        assert (video.spec.payload_type, video.spec.rtx_payload_type, video.ssrc) == (96, None, None)
+        assert video.spec.extensions == HeaderExtensions()
+        answer = answer_to(offer)
+        lines = section_lines(answer, 1)
+        assert lines[0].startswith("video ")
+        assert lines[0].endswith(" UDP/TLS/RTP/SAVPF 96")
+        assert {"a=recvonly", "a=setup:passive", "a=rtpmap:96 VP8/90000"} <= set(lines)
+        assert "a=group:BUNDLE audio0 video1" in answer
+
+    def test_a_device_without_vp8_is_told_so(self) -> None:
+        for offer in (device_offer("102", "actpass"), device_offer("96", "actpass").replace("OPUS", "PCMU")):
+            with pytest.raises(RelayError, match="VP8 and Opus are needed") as caught:
+                answer_to(offer)
+            assert caught.value.code == "bad_sdp"
+
+    def test_a_section_that_only_receives_may_have_any_codec(self) -> None:
+        offer = device_offer("102", "actpass").replace("a=sendonly\r\na=x-video", "a=recvonly\r\na=x-video")
+        assert section_lines(answer_to(offer), 1)[0].startswith("video 0 ")
 
     def test_only_the_own_ice_bundle_counts(self) -> None:
         """A section outside the group is refused, the others go on."""
