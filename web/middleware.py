@@ -136,7 +136,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
-    headers = {str(name): error.headers[name] for name in (hdrs.ALLOW, hdrs.WWW_AUTHENTICATE) if name in error.headers}
+    kept = (hdrs.ALLOW, hdrs.WWW_AUTHENTICATE, hdrs.RETRY_AFTER)
+    headers = {str(name): error.headers[name] for name in kept if name in error.headers}
     if wants_json(request):
         return problem(error.status, headers=headers)
     response = error_page(request, error.status)

@@ -39,6 +39,8 @@ async def trial(request: web.Request) -> web.Response:
             raise SlotTaken([])
         case "many":
             raise TooMany(17)
+        case "busy":
+            raise web.HTTPTooManyRequests(headers={"Retry-After": "5"})
         case "outage":
             raise OperationalError("SELECT", {}, ConnectionRefusedError())
         case "crash":
@@ -151,6 +153,12 @@ async def test_a_database_outage_is_503_with_retry_after(client: TestClient) -> 
         answer = await client.get(path)
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) > 0
+
+
+async def test_how_long_to_wait_is_told_in_every_form(client: TestClient) -> None:
+    for path in ("/trial/busy", "/api/trial/busy"):
+        answer = await client.get(path)
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
 
 
 async def test_a_crash_tells_nothing_about_itself(client: TestClient) -> None:
