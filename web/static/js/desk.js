@@ -83,8 +83,8 @@ if (soundButton instanceof HTMLButtonElement) {
       ring();
     }
   });
-  // a browser allows sound after the first click anywhere
-  document.addEventListener("pointerdown", unlock, { once: true });
+  // a browser allows sound after the first click anywhere; the start of a touch does not count as one
+  document.addEventListener("click", unlock, { once: true });
   document.addEventListener("keydown", unlock, { once: true });
 }
 
