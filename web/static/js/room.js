@@ -26,6 +26,8 @@ const INTERRUPTED_MS = 1_500;
 const HIDDEN_MS = 30_000;
 /** these are final: no button to return */
 const FINAL = ['finished', 'cancelled', 'expired', 'closed'];
+/** @type {Record<string, string>} */
+const END_ICONS = { left: 'check', finished: 'check', cancelled: 'close', refused: 'clock', expired: 'clock' };
 const KNOWN_ENDS = [...FINAL, 'left', 'refused', 'removed', 'signed_out', 'replaced', 'too_many'];
 
 const page = byId('page');
@@ -149,6 +151,7 @@ call.on('ended', (reason) => {
   if (document.fullscreenElement) void document.exitFullscreen();
   if (reason !== 'replaced') seat.remember({ joined: false });
   const known = KNOWN_ENDS.includes(reason) ? reason : 'other';
+  byId('ended-icon').querySelector('use')?.setAttribute('href', `#icon-${END_ICONS[known] ?? 'info'}`);
   setText(byId('ended-title'), text(`ended_${known}_title`));
   setText(byId('ended-text'), text(`ended_${known}_text`));
   if (call.you?.role === 'specialist') {
@@ -304,6 +307,7 @@ document.addEventListener('visibilitychange', () => {
     void keepAwake();
   } else {
     hiddenSince = performance.now();
+    seat.remember({ hiddenAt: Date.now() }); // a phone that needs the memory throws pages out without a pagehide
   }
 });
 
