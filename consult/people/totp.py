@@ -49,6 +49,15 @@ async def begin_enrolment(session: AsyncSession, vault: Vault, person_id: str, *
     return Enrolment(secret, pyotp.TOTP(secret).provisioning_uri(name=label, issuer_name=issuer))
 
 
+async def start_over(session: AsyncSession, person_id: str) -> None:
+    """Drop a secret that nobody confirmed: whoever saw it before must not share the second factor of who confirms."""
+    await session.execute(
+        update(Account)
+        .where(Account.person_id == person_id, Account.totp_confirmed_at.is_(None))
+        .values(totp_secret_sealed=None)
+    )
+
+
 async def confirm_enrolment(session: AsyncSession, vault: Vault, person_id: str, code: str, now: datetime) -> bool:
     """Switch the second factor on with a first right code. False for a wrong one."""
     account = await _account(session, person_id)

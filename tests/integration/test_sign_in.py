@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,9 +11,9 @@ import pyotp
 import pytest
 from sqlalchemy import update
 
-from consult.people import accounts, invitations
+from consult.people import accounts, invitations, totp
 from consult.people.models import Account
-from tests.site import PASSWORD, Site, cookie_of, csrf_token, open_site, path_of
+from tests.site import PASSWORD, Client, Site, cookie_of, csrf_token, open_site, path_of
 
 
 @pytest.fixture
@@ -171,6 +172,33 @@ async def test_a_changed_password_signs_other_devices_out(site: Site) -> None:
     assert done.status == 303
     assert (await here.get("/account/password")).status == 200
     assert path_of(await elsewhere.get("/account/password", allow_redirects=False)) == "/account/sign-in"
+
+
+async def test_only_one_sign_in_sees_the_key_that_is_set_up(site: Site) -> None:
+    """Somebody else who knows the password looked at the key first: it must not become the owner's."""
+    async with site.database.write() as session:
+        await totp.reset(session, site.people["boris"].id)
+
+    async def key_shown(client: Client) -> str:
+        text = await (await client.get("/account/enrol")).text()
+        found = re.search(r"(?:[A-Z2-7]{4} ){7}[A-Z2-7]{4}", text)
+        assert found is not None, text
+        return found[0].replace(" ", "")
+
+    form = {"email": "boris@staff.example", "password": PASSWORD}
+    thief, owner = await site.client(), await site.client()
+    await thief.post("/account/sign-in", data=form)
+    stolen = await key_shown(thief)
+    await owner.post("/account/sign-in", data=form)
+    key = await key_shown(owner)
+    assert key != stolen
+    assert key == await key_shown(owner), "a reload keeps what was scanned"
+    assert path_of(await thief.get("/account/enrol", allow_redirects=False)) == "/account/sign-in"
+    token = await csrf_token(owner, "/account/enrol")
+    for secret, status in ((stolen, 422), (key, 303)):
+        code = pyotp.TOTP(secret).at(site.now)
+        done = await owner.post("/account/enrol", data={"code": code, "csrf_token": token}, allow_redirects=False)
+        assert done.status == status
 
 
 async def test_an_invitation_works_once(site: Site) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import segno
 import structlog
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from consult.errors import Invalid, Problem, TooMany
 from consult.people import accounts, invitations, login_sessions, passwords, totp
@@ -82,12 +83,21 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
             await accounts.store_password_hash(session, check.person_id, check.new_hash)
         if request.get(SESSION_TOKEN) is not None:
             await login_sessions.end(session, request[SESSION_TOKEN])
+        if not check.totp_enrolled:
+            await _enrol_anew(session, check.person_id)
         started = await login_sessions.start(session, check.person_id, "password_ok", app[CLOCK]())
     app[METRICS].sign_ins.labels("password", "right").inc()
     step = "/account/code" if check.totp_enrolled else "/account/enrol"
     response = _see_other(f"{step}?{urlencode({'next': target})}" if target else step)
     set_session_cookie(request, response, started.token)
     return response
+
+
+async def _enrol_anew(session: AsyncSession, person_id: str) -> None:
+    """The second factor is set up in one sign-in only: another one with the same password ends it, and never sees the
+    key that it shows."""
+    await login_sessions.end_all(session, person_id)
+    await totp.start_over(session, person_id)
 
 
 @routes.get("/account/code")
@@ -274,6 +284,7 @@ async def welcome(request: web.Request) -> web.StreamResponse:
         await accounts.change_password(session, person_id, new_hash)
         if IDENTITY in request:
             await login_sessions.end(session, request[SESSION_TOKEN])
+        await totp.start_over(session, person_id)
         started = await login_sessions.start(session, person_id, "password_ok", now)
     await close_places(request, person_id)
     log.info("invitation_used")
