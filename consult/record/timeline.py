@@ -8,6 +8,9 @@ from datetime import datetime
 
 from consult.record.quality import Sample, StreamSummary, summarise
 
+# the room's word for a place that was lost with its socket (signaling/room.py)
+SOCKET_LOST = "socket_lost"
+
 
 @dataclass(frozen=True, slots=True)
 class EventLine:
@@ -67,6 +70,7 @@ def _participant(
     stays: list[Stay] = []
     joined: datetime | None = None
     waiting: datetime | None = None
+    gone: datetime | None = None
     waited = 0.0
     reconnects = 0
     route = ""
@@ -83,10 +87,16 @@ def _participant(
             # a second join without a leave: the first server was killed before it could write one
             joined = joined or event.at
         elif event.kind == "left" and joined is not None:
-            stays.append(Stay(joined, event.at, event.detail))
+            # the room keeps a lost place for a while; who does not come back left when the socket was lost
+            left_at = gone if gone is not None and event.detail == SOCKET_LOST else event.at
+            stays.append(Stay(joined, max(left_at, joined), event.detail))
             joined = None
+        elif event.kind == "reconnecting" and event.detail == SOCKET_LOST:
+            gone = event.at
         elif event.kind == "reconnected":
             reconnects += 1
+        if event.kind in ("joined", "left", "reconnected"):
+            gone = None
         elif event.kind == "route":
             route = event.detail
         elif event.kind == "codec" and event.detail not in codecs:

@@ -40,6 +40,19 @@ def test_a_lost_socket_does_not_end_the_stay() -> None:
     assert (log.reconnects, log.seconds, len(log.stays)) == (1, 100, 1)
 
 
+def test_who_does_not_come_back_left_when_the_socket_was_lost() -> None:
+    log = log_of((0, "joined"), (50, "reconnecting", "socket_lost"), (140, "left", "socket_lost"))
+    assert [(stay.left_at, stay.reason) for stay in log.stays] == [(at(50), "socket_lost")]
+    # sent away while the socket was gone: until then the place was theirs
+    refused = log_of((0, "joined"), (50, "reconnecting", "socket_lost"), (80, "left", "finished"))
+    assert refused.seconds == 80
+    # an earlier loss that healed does not count
+    healed = log_of(
+        (0, "joined"), (10, "reconnecting", "socket_lost"), (12, "reconnected"), (140, "left", "socket_lost")
+    )
+    assert healed.seconds == 140
+
+
 def test_a_killed_server_writes_no_leave() -> None:
     open_ended = log_of((0, "joined"))
     assert open_ended.stays[0].left_at is None
