@@ -300,7 +300,13 @@ def _participant(one: ParticipantLog) -> schema.LoggedParticipant:
 
 
 def _quality(stream: StreamSummary) -> schema.Quality:
-    return schema.Quality(**asdict(stream))
+    """Rounded to what was measured: a tenth of a millisecond, a hundredth of a percent."""
+    rounded = {
+        name: round(value, 4 if name == "mean_loss" else 1)
+        for name, value in asdict(stream).items()
+        if isinstance(value, float)
+    }
+    return schema.Quality(**asdict(stream) | rounded)
 
 
 def _printable(id: str) -> str:
