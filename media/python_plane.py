@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from media.forwarder import FIRST_SEQUENCE_NUMBERS, Forward
-from media.packet_path import MAX_DATAGRAM, PacketPath
+from media.packet_path import PacketPath
 from media.payloads import KEY_FRAME_START
 from media.plane import (
     Address,
@@ -27,6 +27,7 @@ from media.plane import (
     StreamStats,
     TrackSpec,
 )
+from media.plane_output import MAX_DATAGRAM
 from media.plane_state import Subscription, Track, Transport
 
 _STALLED_S: Final = 1.0  # a source that is silent this long is not asked for key frames

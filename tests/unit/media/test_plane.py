@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pylibsrtp import Error as SrtpError
 
 from media import packets, rtcp
-from media.packet_path import BATCH, MAX_DATAGRAM, MAX_LOG, MAX_RECORDS, MAX_UNBOUND_SSRCS
+from media.packet_path import BATCH, MAX_UNBOUND_SSRCS
 from media.plane import (
     Arrivals,
     ControlDatagram,
@@ -32,6 +32,7 @@ from media.plane import (
     UnknownSsrc,
 )
 from media.plane_inbox import MAX_PER_ADDRESS, MAX_QUEUED, MAX_UNKNOWN
+from media.plane_output import MAX_DATAGRAM, MAX_LOG, MAX_RECORDS
 from media.python_plane import PythonPlane
 from tests.unit.media.peer import AUDIO, IDS, PROFILES, SUBSCRIBER_IDS, VIDEO, Stage, nack, vp8
 
