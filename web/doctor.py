@@ -9,6 +9,7 @@ import asyncio
 import errno
 import secrets
 import socket
+import stat
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from redis.asyncio import Redis
 
 from consult.errors import SettingsError
 from consult.privacy.keys import read_key_file
-from consult.settings import Settings
+from consult.settings import Settings, is_loopback
 from migrations import current_revision
 
 PATIENCE_SECONDS = 5.0
@@ -45,6 +46,7 @@ async def examine(settings: Settings) -> list[Verdict]:
         ("mail", _mail),
         ("media port", _media_port),
         ("turn", _turn),
+        ("metrics", _metrics),
     ]
     verdicts = []
     for what, check in checks:
@@ -69,7 +71,19 @@ async def _data_directory(settings: Settings) -> Verdict:
         probe.unlink()
     except OSError as error:
         return Verdict(what, "failed", f"{path} cannot be written ({error.strerror})")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        return Verdict(what, "note", f"{path}: others on this machine may look into it (mode {mode:04o}; chmod 700)")
     return Verdict(what, "ok", str(path))
+
+
+async def _metrics(settings: Settings) -> Verdict:
+    what, host = "metrics", urlsplit(settings.public_url).hostname or ""
+    if settings.metrics_token is not None:
+        return Verdict(what, "ok", "/metrics answers to CONSULT_METRICS_TOKEN")
+    if is_loopback(host):
+        return Verdict(what, "ok", "/metrics answers to this machine only")
+    return Verdict(what, "note", "/metrics answers nobody: behind a proxy it needs CONSULT_METRICS_TOKEN")
 
 
 async def _database(settings: Settings) -> Verdict:

@@ -148,9 +148,15 @@ def test_doctor_gives_a_verdict_for_everything(tmp_path: Path) -> None:
     fresh = consult("doctor", "--data", str(tmp_path / "new"), CONSULT_MEDIA_PORT=port)
     assert fresh.returncode == 0, fresh.stdout
     assert not (tmp_path / "new").exists(), "doctor changes nothing"
-    for what in ("data directory", "database", "keys", "redis", "mail", "media port", "turn"):
+    for what in ("data directory", "database", "keys", "redis", "mail", "media port", "turn", "metrics"):
         assert f" {what}: " in fresh.stdout
     assert consult("migrate", "--data", str(tmp_path)).returncode == 0
+    tmp_path.chmod(0o755)
+    proxied = consult(
+        "doctor", "--data", str(tmp_path), CONSULT_PUBLIC_URL="https://x.example", CONSULT_MEDIA_PORT=port
+    )
+    assert "note    data directory" in proxied.stdout
+    assert "note    metrics" in proxied.stdout
     closed = servers.free_port()
     ill = consult(
         "doctor",
