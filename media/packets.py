@@ -39,11 +39,6 @@ class MalformedPacket(ValueError):
 # ---- first bytes (RFC 9443, RFC 5761) ----
 
 
-def is_rtcp(second_byte: int) -> bool:
-    """Tell RTCP from RTP by the second byte of a packet whose first byte is 128–191 (RFC 5761 section 4)."""
-    return 192 <= second_byte <= 223
-
-
 # ---- RTP header ----
 
 

@@ -1,4 +1,4 @@
-"""RTCP on raw bytes: compounds, sender and receiver reports, SDES, BYE (RFC 3550 section 6), NACK and PLI
+"""RTCP on raw bytes: compounds, sender and receiver reports, SDES (RFC 3550 section 6), NACK and PLI
 (RFC 4585), FIR (RFC 5104).
 
 `split` validates a compound once; the `parse_*` functions then read one of its packets. Whatever a peer
@@ -16,7 +16,6 @@ from media.packets import Buffer, MalformedPacket, signed32
 SR: Final = 200
 RR: Final = 201
 SDES: Final = 202
-BYE: Final = 203
 RTPFB: Final = 205
 PSFB: Final = 206
 NACK_FORMAT: Final = 1  # RTPFB, RFC 4585 section 6.2.1
@@ -154,7 +153,7 @@ def build_receiver_report(ssrc: int, blocks: Sequence[ReportBlock] = ()) -> byte
     return _packet(RR, len(blocks), _U32.pack(ssrc) + _blocks(blocks))
 
 
-# ---- SDES and BYE ----
+# ---- SDES ----
 
 
 def build_sdes(ssrc: int, cname: str) -> bytes:
@@ -164,43 +163,6 @@ def build_sdes(ssrc: int, cname: str) -> bytes:
         raise ValueError("cname is longer than 255 bytes")
     item = _U32.pack(ssrc) + bytes((1, len(name))) + name + b"\0"
     return _packet(SDES, 1, item + bytes(-len(item) % 4))
-
-
-def parse_sdes(data: Buffer, chunk: Chunk) -> dict[int, str]:
-    """ssrc → CNAME of every SDES chunk that has one."""
-    names: dict[int, str] = {}
-    position = chunk.start + 4
-    for _ in range(chunk.subtype):
-        if position + 4 > chunk.end:
-            raise MalformedPacket("rtcp_truncated")
-        (ssrc,) = _U32.unpack_from(data, position)
-        position += 4
-        while True:
-            if position >= chunk.end:
-                raise MalformedPacket("rtcp_truncated")
-            kind = data[position]
-            position += 1
-            if kind == 0:
-                position += -(position - chunk.start) % 4
-                break
-            if position >= chunk.end or position + 1 + data[position] > chunk.end:
-                raise MalformedPacket("rtcp_truncated")
-            size = data[position]
-            if kind == 1:
-                names[ssrc] = bytes(data[position + 1 : position + 1 + size]).decode("utf-8", "replace")
-            position += 1 + size
-    return names
-
-
-def build_bye(ssrcs: Sequence[int]) -> bytes:
-    """A BYE for up to 31 SSRCs, without a reason text."""
-    return _packet(BYE, len(ssrcs), b"".join(map(_U32.pack, ssrcs)))
-
-
-def parse_bye(data: Buffer, chunk: Chunk) -> list[int]:
-    """The SSRCs that leave."""
-    _require(chunk, chunk.subtype * 4)
-    return [_U32.unpack_from(data, chunk.start + 4 + i * 4)[0] for i in range(chunk.subtype)]
 
 
 # ---- feedback ----

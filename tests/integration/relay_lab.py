@@ -70,6 +70,7 @@ class LossyProxy:
         self.loss = loss
         self.delay_s = delay_s
         self.blocked = False
+        self._closed = False
         self.lost = 0
         self.passed = 0
         self._random = random.Random(7)
@@ -89,6 +90,7 @@ class LossyProxy:
         )
 
     def close(self) -> None:
+        self._closed = True
         for transport in (self._front, *self._back.values()):
             if transport is not None:
                 transport.close()
@@ -128,7 +130,7 @@ class LossyProxy:
             return
         self.passed += 1
         if self.delay_s:
-            asyncio.get_running_loop().call_later(self.delay_s, send)
+            asyncio.get_running_loop().call_later(self.delay_s, lambda: None if self._closed else send())
         else:
             send()
 

@@ -290,17 +290,10 @@ def test_cumulative_loss_is_clamped() -> None:
 @given(U32, st.text(max_size=60))
 def test_sdes(ssrc: int, cname: str) -> None:
     data = rtcp.build_sdes(ssrc, cname)
-    (chunk,) = rtcp.split(data)
-    assert rtcp.parse_sdes(data, chunk) == {ssrc: cname}
+    assert len(rtcp.split(data)) == 1
     (other,) = aiortc_rtp.RtcpPacket.parse(data)
     assert other.chunks[0].ssrc == ssrc
-
-
-@settings(deadline=None)
-@given(st.lists(U32, max_size=31))
-def test_bye(ssrcs: list[int]) -> None:
-    data = rtcp.build_bye(ssrcs)
-    assert rtcp.parse_bye(data, rtcp.split(data)[0]) == ssrcs
+    assert other.chunks[0].items == [(1, cname.encode())]
 
 
 @settings(deadline=None)
@@ -369,8 +362,6 @@ def test_random_rtcp_bodies_raise_only_malformed_packet(data: bytes, at: int, co
         for parse in (
             rtcp.parse_sender_report,
             rtcp.parse_report_blocks,
-            rtcp.parse_sdes,
-            rtcp.parse_bye,
             rtcp.parse_nack,
             rtcp.parse_fir,
             rtcp.feedback_ssrcs,
