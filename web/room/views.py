@@ -66,7 +66,10 @@ class Ticket(msgspec.Struct, frozen=True):
 async def join_page(request: web.Request) -> web.StreamResponse:
     """The page tells nothing about the consultation, not even whether there is one: that takes the secret."""
     context = {"texts": call_texts(gettext), "request_zone": request.get(ZONE, "")}
-    return render(request, "room/join.html", context)
+    page = render(request, "room/join.html", context)
+    # all the call's texts are in it; it holds no secret that a compressed length could tell
+    page.enable_compression()
+    return page
 
 
 @routes.post("/join/{id}/preview")
