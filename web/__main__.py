@@ -61,10 +61,13 @@ def parser() -> argparse.ArgumentParser:
     for one in (serve, web):
         one.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
         one.add_argument("--port", type=_port, default=8080, help="TCP port to listen on (8080)")
-    serve.add_argument("--demo", action="store_true", help="fill an empty database with demo data, print the log-ins")
     serve.add_argument(
-        "--demo-anywhere", action="store_true", help="allow --demo on an address that others can reach (say it twice)"
+        "--demo",
+        action="count",
+        default=0,
+        help="fill an empty database with demo data, print the log-ins; given twice also where others can reach them",
     )
+    serve.add_argument("--demo-anywhere", action="store_true", help="the second --demo")
     command("media", "one media relay, driven over Redis")
     command("worker", "mail and reminders")
     command("migrate", "bring the database to the newest revision")
@@ -124,14 +127,14 @@ def _dispatch(given: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ, data_dir=given.data, host=host, port=port)
     match given.command:
         case "serve":
-            if given.demo and not is_loopback(host) and not given.demo_anywhere:
+            if given.demo == 1 and not is_loopback(host) and not given.demo_anywhere:
                 print(
                     f"consult: --demo creates log-ins with printed passwords; on {host} others could reach them. "
-                    "Add --demo-anywhere if you mean it.",
+                    "Say --demo twice (or --demo --demo-anywhere) if you mean it.",
                     file=sys.stderr,
                 )
                 return EXIT_WRONG_USE
-            return _run(serving.run_serve(settings, serving.bind(host, port), with_demo=given.demo, say=_say))
+            return _run(serving.run_serve(settings, serving.bind(host, port), with_demo=given.demo > 0, say=_say))
         case "web":
             return _run(serving.run_web(settings, serving.bind(host, port), say=_say))
         case "media":

@@ -100,8 +100,16 @@ def test_a_media_port_in_use_is_said(tmp_path: Path) -> None:
 def test_demo_is_for_this_machine_unless_told_twice(tmp_path: Path) -> None:
     done = consult("serve", "--demo", "--host", "0.0.0.0", "--data", str(tmp_path))
     assert done.returncode == 2
-    assert "--demo-anywhere" in done.stderr
+    assert "--demo twice" in done.stderr
     assert not (tmp_path / "demo.json").exists()
+    # told twice it goes on, here until it meets a database that is not there
+    nowhere = f"postgresql://me@127.0.0.1:{servers.free_port()}/none"
+    for twice in (("--demo", "--demo"), ("--demo", "--demo-anywhere")):
+        port = str(servers.free_port())
+        done = consult(
+            "serve", *twice, "--host", "0.0.0.0", "--port", port, "--data", str(tmp_path), CONSULT_DATABASE_URL=nowhere
+        )
+        assert (done.returncode, "CONSULT_DATABASE_URL" in done.stderr) == (1, True), done.stderr
 
 
 def test_web_and_media_need_redis(tmp_path: Path) -> None:
