@@ -132,6 +132,12 @@ async def test_two_people_talk_write_and_come_back(launch: Launch, room: Room) -
     await boris.get_by_role("menuitem", name="Chat").click()
     await expect(boris.locator(".chat-text")).to_have_text("<b>Hello</b> Boris")
     await boris.get_by_role("button", name="Close the chat").click()
+    # more lines than the server takes at once all arrive, in their order
+    more = [f"Line {number}" for number in range(14)]
+    for line in more:
+        await anna.get_by_label("Message", exact=True).fill(line)
+        await anna.keyboard.press("Enter")
+    await expect(boris.locator(".chat-text")).to_have_text(["<b>Hello</b> Boris", *more], timeout=people.DEADLINE_MS)
     await anna.get_by_label("Message", exact=True).press("m")
     await expect(anna.get_by_role("button", name="Mute microphone")).to_be_visible()  # typing is not a shortcut
 
@@ -147,7 +153,7 @@ async def test_two_people_talk_write_and_come_back(launch: Launch, room: Room) -
     await expect_new_frames(anna, "Boris")
     await expect_new_frames(boris, "Anna")
     await anna.get_by_role("button", name="Chat").click()
-    await expect(anna.locator(".chat-text")).to_have_text("<b>Hello</b> Boris")
+    await expect(anna.locator(".chat-text")).to_have_text(["<b>Hello</b> Boris", *more])
 
 
 async def test_a_shared_screen_takes_the_stage(launch: Launch, room: Room) -> None:

@@ -233,7 +233,7 @@ async def test_session_filters_csv_and_bad_cursors(site: Site) -> None:
     assert "Clear all" in page
     narrowed = await (await admin.get(f"{address}&until=2026-03-02")).text()
     assert f"/admin/sessions/{booked.consultation_id}" not in narrowed
-    odd = await admin.get("/admin/sessions?status=<script>&since=yesterday&quality=x&after=%00", allow_redirects=False)
+    odd = await admin.get("/admin/sessions?status=<script>&since=yesterday&quality=x&after=zz", allow_redirects=False)
     assert odd.status in (200, 303)
     answer = await admin.get("/admin/sessions.csv?status=upcoming")
     rows = list(csv.DictReader(io.StringIO((await answer.text()).removeprefix("\ufeff"))))

@@ -7,6 +7,9 @@ import { Emitter } from './emitter.js';
 import { MediaLink, iceServersOf } from './media_link.js';
 import { RemoteMedia } from './remote_media.js';
 
+// the server takes one chat line a second when many come at once
+const CHAT_PAUSE_MS = 1000;
+
 /** @typedef {import('./protocol.js').ParticipantInfo} ParticipantInfo */
 /** @typedef {import('./protocol.js').EndReason} EndReason */
 /** @typedef {import('./stats.js').Quality} Quality */
@@ -47,6 +50,7 @@ export class Call extends Emitter {
 
   #now = 0;
   #ended = false;
+  #flushing = false;
   /** the media state that the server was told */
   #told = '';
   #videoWanted = true;
@@ -258,17 +262,26 @@ export class Call extends Emitter {
     this.emit('remote', null);
   }
 
+  /** One at a time: lines go in the order they were written, each once. */
   async #flushChat() {
-    for (const entry of this.chat.unsent()) {
-      try {
-        await this.connection.request({ type: 'send_chat', id: entry.id, text: entry.text });
-        this.chat.sent(entry.id);
-      } catch (error) {
-        // a lost socket: it is sent again after the next welcome, under the same id
-        const code = error instanceof Error && 'code' in error ? error.code : '';
-        if (code !== 'socket_lost' && code !== 'timeout') this.chat.failed(entry.id);
+    if (this.#flushing) return;
+    this.#flushing = true;
+    try {
+      for (let entry = this.chat.unsent()[0]; entry; entry = this.chat.unsent()[0]) {
+        try {
+          await this.connection.request({ type: 'send_chat', id: entry.id, text: entry.text });
+          this.chat.sent(entry.id);
+        } catch (error) {
+          const code = error instanceof Error && 'code' in error ? error.code : '';
+          // a lost socket: it is sent again after the next welcome, under the same id
+          if (code === 'socket_lost' || code === 'timeout') return;
+          if (code === 'too_fast') await new Promise((done) => setTimeout(done, CHAT_PAUSE_MS));
+          else this.chat.failed(entry.id);
+        }
+        this.emit('chat', null);
       }
-      this.emit('chat', null);
+    } finally {
+      this.#flushing = false;
     }
   }
 
