@@ -87,7 +87,7 @@ async def test_the_clients_pages(served: Served, launch: Launch, screenshots: Pa
         await expect(page.get_by_label("Time zone")).to_have_value("America/New_York")
         await look.check("booking-calendar")
         await page.locator("a.day.free").first.click()
-        await page.locator("a.slot").first.wait_for()
+        await page.locator('#calendar:not([aria-busy="true"]) a.slot').first.wait_for()
         await page.wait_for_load_state("networkidle")
         await look.check("booking-times")
         await page.locator("a.slot").first.click()

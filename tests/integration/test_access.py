@@ -215,8 +215,9 @@ async def test_nothing_crosses_practices(site: Site) -> None:
     assert "Visit" in await (await anna.get(listed)).text()
     assert "Visit" not in await (await oskar.get(listed)).text()
     assert "Visit" not in await (await oskar.get("/admin/sessions.csv?status=upcoming")).text()
-    assert "boris@staff.example" in await (await anna.get("/admin/users")).text()
-    assert "boris@staff.example" not in await (await oskar.get("/admin/users")).text()
+    # the page lets a long address break before its @
+    assert "boris<wbr>@staff.example" in await (await anna.get("/admin/users")).text()
+    assert "boris" not in await (await oskar.get("/admin/users")).text()
     assert booking.id not in await (await oskar.get("/admin/deliveries")).text()
     token = {"csrf_token": await csrf_token(oskar, "/account/password")}
     boris = site.people["boris"].id
