@@ -1,6 +1,7 @@
 """From samples to a verdict: good, non-optimal, poor, or lost. Pure.
 
-A camera is judged by its mean bitrate against the target: good from 50 %, non-optimal from 30 %, poor from 10 %. Sound
+A camera is judged by its mean bitrate against the target of the largest picture it sent: good from 50 %, non-optimal
+from 30 %, poor from 10 %. A small camera that sends all it has is not at fault. Sound
 is cheap and often silent, so it is judged by loss: Opus with in-band repair is clean below 3 % and hard to follow
 above 10 %. A shared screen that does not move needs next to nothing and is not judged. The worst stream decides.
 """
@@ -17,7 +18,9 @@ from typing import Literal, NamedTuple
 Verdict = Literal["good", "non_optimal", "poor", "lost"]
 VERDICTS: tuple[Verdict, ...] = ("good", "non_optimal", "poor", "lost")
 
-VIDEO_TARGET_BPS = 1_500_000
+VIDEO_TARGET_BPS = 1_500_000  # 720p
+SMALL_VIDEO_LINES = 480
+SMALL_VIDEO_TARGET_BPS = 600_000  # for a camera that never sent more than SMALL_VIDEO_LINES
 GOOD, NON_OPTIMAL, POOR = 0.5, 0.3, 0.1
 AUDIO_GOOD_LOSS, AUDIO_NON_OPTIMAL_LOSS = 0.03, 0.10
 
@@ -60,12 +63,17 @@ class StreamSummary:
     verdict: Verdict | None
 
 
-def score(kind: str, source: str, mean_bitrate_bps: float | None, mean_loss: float | None) -> float | None:
-    """A stream's share of what it should be, 0..1 and above; None when it is not judged.
+def score(
+    kind: str, source: str, mean_bitrate_bps: float | None, mean_loss: float | None, lines: int | None = None
+) -> float | None:
+    """A stream's share of what it should be, 0..1 and above; None when it is not judged. `lines`: the shorter side of
+    the largest picture, None when nobody said.
 
     consult/record/scores.py says the same in SQL; a test holds the two together."""
     if kind == "video" and source == "camera":
-        return None if mean_bitrate_bps is None else mean_bitrate_bps / VIDEO_TARGET_BPS
+        small = lines is not None and lines <= SMALL_VIDEO_LINES
+        target = SMALL_VIDEO_TARGET_BPS if small else VIDEO_TARGET_BPS
+        return None if mean_bitrate_bps is None else mean_bitrate_bps / target
     if kind == "audio" and source == "microphone" and mean_loss is not None:
         if mean_loss < AUDIO_GOOD_LOSS:
             return 1.0
@@ -102,6 +110,7 @@ def _summary(direction: str, kind: str, source: str, found: Sequence[Sample], in
     last = max(found, key=lambda sample: sample.at)
     sized = [sample for sample in found if sample.width and sample.height]
     sized.sort(key=lambda sample: sample.at)
+    lines = max((min(sample.width or 0, sample.height or 0) for sample in sized), default=None)
     loss = _mean(sample.loss for sample in counted)
     if loss is None:
         loss = _mean(sample.loss for sample in found)
@@ -124,7 +133,7 @@ def _summary(direction: str, kind: str, source: str, found: Sequence[Sample], in
         freezes=sum(sample.freezes or 0 for sample in found),
         width=sized[-1].width if sized else None,
         height=sized[-1].height if sized else None,
-        verdict=verdict(score(kind, source, bitrate, loss)),
+        verdict=verdict(score(kind, source, bitrate, loss, lines)),
     )
 
 

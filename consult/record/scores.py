@@ -23,12 +23,18 @@ def score_of(consultation_id: str) -> ScalarSelect[float]:
     # the average of integers is a decimal on PostgreSQL
     bitrate = cast(func.coalesce(func.avg(case((receiver, flowing))), func.avg(flowing)), Float)
     loss = func.coalesce(func.avg(case((receiver, QualitySample.loss))), func.avg(QualitySample.loss))
+    width, height = func.nullif(QualitySample.width, 0), func.nullif(QualitySample.height, 0)
+    lines = func.max(case((width < height, width), (width >= height, height)))
+    target = case(
+        (lines <= quality.SMALL_VIDEO_LINES, float(quality.SMALL_VIDEO_TARGET_BPS)),
+        else_=float(quality.VIDEO_TARGET_BPS),
+    )
     is_camera = and_(QualitySample.kind == "video", QualitySample.source == "camera")
     is_microphone = and_(QualitySample.kind == "audio", QualitySample.source == "microphone")
     streams = (
         select(
             case(
-                (is_camera, bitrate / quality.VIDEO_TARGET_BPS),
+                (is_camera, bitrate / target),
                 (
                     and_(is_microphone, loss.is_not(None)),
                     case(

@@ -197,6 +197,7 @@ async def test_the_call_pages(served: Served, launch: Launch, screenshots: Path,
     ):
         await guest.page.goto(consultation["client_join_url"])
         await expect(guest.page.get_by_role("button", name="Join", exact=True)).to_be_visible()
+        await guest.page.wait_for_function("() => document.querySelector('#preview-video').videoWidth > 0")
         await guest.check("call-prejoin", full_page=False)
         await people.join(guest.page)
         # the second size finds the client admitted before
@@ -214,6 +215,8 @@ async def test_the_call_pages(served: Served, launch: Launch, screenshots: Path,
             await admit.click()
         await people.call_state(guest.page, "connected")
         await people.call_state(host.page, "connected")
+        await people.expect_media(host.page, "Clara Jensen")
+        await people.expect_media(guest.page, served.demo["specialists"][0]["name"])
         await host.check("call-host", full_page=False)
         await guest.check("call-guest", full_page=False)
         await guest.page.get_by_role("button", name="More").click()

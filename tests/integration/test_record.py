@@ -215,7 +215,9 @@ async def test_chat_is_kept_once_and_in_order(practice: SmallPractice) -> None:
     ]
 
 
-async def hold_session(practice: SmallPractice, start: datetime, *, bitrate: int = 1_200_000) -> str:
+async def hold_session(
+    practice: SmallPractice, start: datetime, *, bitrate: int = 1_200_000, size: tuple[int, int] = (1280, 720)
+) -> str:
     """A call of ten minutes with a reconnect and samples of both sides."""
     booked = await practice.book(start)
     room = booked.consultation_id
@@ -244,7 +246,11 @@ async def hold_session(practice: SmallPractice, start: datetime, *, bitrate: int
             at = start + timedelta(seconds=5 * step)
             await log.sample(room, client, at, "relay", Measured("publish", width=None, height=None, freezes=None))
             await log.sample(
-                room, client, at, "browser", Measured(bitrate_bps=bitrate, rtt_ms=30.0 + step, freezes=step == 3)
+                room,
+                client,
+                at,
+                "browser",
+                Measured(bitrate_bps=bitrate, rtt_ms=30.0 + step, freezes=step == 3, width=size[0], height=size[1]),
             )
             await log.sample(
                 room,
@@ -343,8 +349,12 @@ async def test_the_lists_verdict_is_the_pages_verdict(practice: SmallPractice) -
     ids = []
     for number, bitrate in enumerate((1_500_000, 749_999, 750_000, 450_000, 449_000, 150_000, 149_000, 0)):
         ids.append(await hold_session(practice, START + timedelta(hours=number), bitrate=bitrate))
+    # small and upright cameras have a smaller target
+    for number, size in enumerate(((640, 360), (360, 640), (480, 854), (720, 1280), (0, 0))):
+        ids.append(await hold_session(practice, START + timedelta(hours=10 + number), bitrate=400_000, size=size))
     later = START + timedelta(days=2)
     order = ("lost", "poor", "non_optimal", "good")
+    verdicts = []
     async with practice.database.read() as session:
         for room in ids:
             detail = await queries.get_session(session, practice.vault, practice.scope, room, later)
@@ -353,6 +363,8 @@ async def test_the_lists_verdict_is_the_pages_verdict(practice: SmallPractice) -
                 key=order.index,
             )
             assert detail.row.verdict == worst
+            verdicts.append(worst)
+    assert verdicts[8:] == ["good", "good", "good", "poor", "poor"]
 
 
 async def test_pages(practice: SmallPractice) -> None:

@@ -39,6 +39,14 @@ def test_thresholds(share: float, expected: str) -> None:
     assert verdict(score("video", "camera", share * VIDEO_TARGET_BPS, 0.5)) == expected
 
 
+def test_a_small_camera_that_sends_all_it_has_is_good() -> None:
+    bitrate = 0.4 * VIDEO_TARGET_BPS
+    assert verdict(score("video", "camera", bitrate, 0.0)) == "non_optimal"
+    assert verdict(score("video", "camera", bitrate, 0.0, lines=720)) == "non_optimal"
+    assert verdict(score("video", "camera", bitrate, 0.0, lines=360)) == "good"
+    assert verdict(score("video", "camera", 0.05 * VIDEO_TARGET_BPS, 0.0, lines=360)) == "poor"
+
+
 def test_below_a_tenth_nothing_usable_comes() -> None:
     assert verdict(0.0999) == "lost"
     assert verdict(None) is None
