@@ -15,6 +15,9 @@ from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 from sqlalchemy import update
 
+from consult.booking import availability, bookings, services
+from consult.booking.requests import BookingRequest
+from consult.booking.services import ServiceForm
 from consult.db import Database
 from consult.people import accounts, api_tokens, specialists, totp
 from consult.people.models import Account, Practice
@@ -108,6 +111,28 @@ class Site:
             )
         person = self.people[who] = Person(person_id, role, name, email, enrolment.secret)
         return person
+
+    async def book(self, hours_ahead: int = 24, zone: str = "Europe/Berlin") -> bookings.Booked:
+        """Carla's visit with Boris, at the full hour; he is open at all hours from then on. `zone` is the client's."""
+        boris = self.people["boris"].id
+        async with self.database.write() as session:
+            await availability.set_weekly_hours(session, self.practice_id, boris, [[(0, 1440)]] * 7)
+            service = await services.create_service(
+                session, self.practice_id, ServiceForm(name="Visit", specialist_ids=[boris]), self.now
+            )
+            request = BookingRequest(
+                practice_id=self.practice_id,
+                service=service.id,
+                specialist=boris,
+                start=(self.now + timedelta(hours=hours_ahead)).replace(minute=0, second=0, microsecond=0),
+                zone=zone,
+                name="Carla Client",
+                email="carla@client.example",
+                answers={"reason": "my knee"},
+                consent=True,
+                language="en",
+            )
+            return await bookings.book(session, self.vault, request, self.now)
 
     async def api_token(self, practice_id: str | None = None) -> str:
         async with self.database.write() as session:

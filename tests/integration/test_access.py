@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientResponse, web
 from sqlalchemy import select
 
-from consult.booking import admission, availability, bookings, services
-from consult.booking.requests import BookingRequest
-from consult.booking.services import ServiceForm
+from consult.booking import admission
 from consult.people.api_tokens import PREFIX
 from consult.people.models import Practice
 from tests.site import Client, Site, csrf_token, open_site, path_of
@@ -129,7 +126,7 @@ async def test_staff_posts_need_the_sessions_token(site: Site) -> None:
 
 async def test_a_capability_route_gives_nothing_without_the_capability(site: Site) -> None:
     everybody = await callers(site)
-    booking = await a_booking(site)
+    booking = await site.book()
     wrong = []
     for method, template, rule in routes_of(site.app):
         if rule is not Access.CAPABILITY:
@@ -149,32 +146,8 @@ async def test_a_capability_route_gives_nothing_without_the_capability(site: Sit
     assert wrong == []
 
 
-async def a_booking(site: Site) -> bookings.Booked:
-    """Boris's, by a client, tomorrow."""
-    boris = site.people["boris"].id
-    async with site.database.write() as session:
-        await availability.set_weekly_hours(session, site.practice_id, boris, [[(0, 1440)]] * 7)
-        service = await services.create_service(
-            session, site.practice_id, ServiceForm(name="Visit", specialist_ids=[boris]), site.now
-        )
-        tomorrow = (site.now + timedelta(days=1)).replace(minute=0, second=0, microsecond=0)
-        request = BookingRequest(
-            practice_id=site.practice_id,
-            service=service.id,
-            specialist=boris,
-            start=tomorrow,
-            zone="Europe/Berlin",
-            name="Carla Client",
-            email="carla@client.example",
-            answers={"reason": "my knee"},
-            consent=True,
-            language="en",
-        )
-        return await bookings.book(session, site.vault, request, site.now)
-
-
 async def test_a_specialist_sees_only_own_appointments(site: Site) -> None:
-    booking = await a_booking(site)
+    booking = await site.book()
     address = f"/desk/consultations/{booking.consultation_id}"
     own = await site.signed_in("boris")
     page = await own.get(address)
@@ -194,7 +167,7 @@ async def test_a_specialist_sees_only_own_appointments(site: Site) -> None:
 
 
 async def test_a_specialist_edits_only_own_services(site: Site) -> None:
-    booking = await a_booking(site)
+    booking = await site.book()
     other = await site.signed_in("clara")
     address = f"/desk/services/{booking.service_id}"
     assert (await other.get(address)).status == 404
@@ -205,7 +178,7 @@ async def test_a_specialist_edits_only_own_services(site: Site) -> None:
 
 
 async def test_nothing_crosses_practices(site: Site) -> None:
-    booking = await a_booking(site)
+    booking = await site.book()
     await site.add("oskar", "admin", practice_id=await site.other_practice())
     anna, oskar = await site.signed_in("anna"), await site.signed_in("oskar")
     session_page = f"/admin/sessions/{booking.consultation_id}"
@@ -240,7 +213,7 @@ async def other_practice_id(site: Site) -> str:
 
 
 async def test_notes_are_their_authors_alone(site: Site) -> None:
-    booking = await a_booking(site)
+    booking = await site.book()
     own = await site.signed_in("boris")
     address = f"/desk/consultations/{booking.consultation_id}"
     data = {"csrf_token": await csrf_token(own, address), "text": "only mine to read"}

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from consult.booking import availability, bookings, links, services
+from consult.booking import bookings, links
 from consult.booking.models import JoinTicket, Participant
-from consult.booking.requests import BookingRequest
-from consult.booking.services import ServiceForm
 from tests.site import Client, Site, open_site
 
 NAME = "Carla Client"
@@ -30,23 +28,7 @@ async def site(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Site]:
 @pytest.fixture
 async def visit(site: Site) -> bookings.Booked:
     """Boris's, by a client, in an hour or two."""
-    boris = site.people["boris"].id
-    async with site.database.write() as session:
-        await availability.set_weekly_hours(session, site.practice_id, boris, [[(0, 1440)]] * 7)
-        service = await services.create_service(
-            session, site.practice_id, ServiceForm(name="Visit", specialist_ids=[boris]), site.now
-        )
-        request = BookingRequest(
-            practice_id=site.practice_id,
-            service=service.id,
-            specialist=boris,
-            start=(site.now + timedelta(hours=2)).replace(minute=0, second=0, microsecond=0),
-            zone="Europe/Berlin",
-            name=NAME,
-            email="carla@client.example",
-            consent=True,
-        )
-        return await bookings.book(session, site.vault, request, site.now)
+    return await site.book(hours_ahead=2)
 
 
 async def token_of(site: Site, consultation_id: str, role: str) -> str:

@@ -17,8 +17,6 @@ from sqlalchemy import update
 
 from consult.booking import availability, bookings, links, services
 from consult.booking.models import Service
-from consult.booking.requests import BookingRequest
-from consult.booking.services import ServiceForm
 from consult.notify import reminders
 from tests.site import Client, Site, csrf_token, open_site, path_of
 from web.keys import SETTINGS
@@ -35,26 +33,8 @@ async def form_of(client: Client, **fields: str) -> dict[str, str]:
 
 
 async def book(site: Site, hours_ahead: int = 24) -> bookings.Booked:
-    boris = site.people["boris"].id
-    async with site.database.write() as session:
-        await availability.set_weekly_hours(session, site.practice_id, boris, [[(0, 1440)]] * 7)
-        service = await services.create_service(
-            session, site.practice_id, ServiceForm(name="Visit", specialist_ids=[boris]), site.now
-        )
-        start = (site.now + timedelta(hours=hours_ahead)).replace(minute=0, second=0, microsecond=0)
-        request = BookingRequest(
-            practice_id=site.practice_id,
-            service=service.id,
-            specialist=boris,
-            start=start,
-            zone="America/New_York",
-            name="Carla Client",
-            email="carla@client.example",
-            answers={"reason": "my knee"},
-            consent=True,
-            language="en",
-        )
-        return await bookings.book(session, site.vault, request, site.now)
+    """By a client who lives in another zone than the practice."""
+    return await site.book(hours_ahead, zone="America/New_York")
 
 
 async def test_weekly_hours_are_saved_and_mistakes_named(site: Site) -> None:

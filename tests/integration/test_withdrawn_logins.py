@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientWebSocketResponse
 
-from consult.booking import availability, bookings, services
-from consult.booking.requests import BookingRequest
-from consult.booking.services import ServiceForm
+from consult.booking import bookings
 from consult.people import invitations
 from tests.site import PASSWORD, Client, Site, csrf_token, open_site
 
@@ -31,23 +29,7 @@ async def site(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Site]:
 @pytest.fixture
 async def visit(site: Site) -> bookings.Booked:
     """Boris's, starting in a few minutes: his room is open."""
-    boris = site.people["boris"].id
-    async with site.database.write() as session:
-        await availability.set_weekly_hours(session, site.practice_id, boris, [[(0, 1440)]] * 7)
-        service = await services.create_service(
-            session, site.practice_id, ServiceForm(name="Visit", specialist_ids=[boris]), site.now
-        )
-        request = BookingRequest(
-            practice_id=site.practice_id,
-            service=service.id,
-            specialist=boris,
-            start=(site.now + timedelta(hours=2)).replace(minute=0, second=0, microsecond=0),
-            zone="Europe/Berlin",
-            name="Carla Client",
-            email="carla@client.example",
-            consent=True,
-        )
-        booked = await bookings.book(session, site.vault, request, site.now)
+    booked = await site.book(hours_ahead=2)
     site.now = booked.start - timedelta(minutes=8)
     return booked
 
